@@ -1,0 +1,384 @@
+"""What arguments must be.
+
+Shapes, dtypes and options are checked from metadata alone, so that the checks also hold while a
+library traces; labels and probabilities also by value, as NumPy arrays.
+
+Knows no library: dtypes are names such as "float32", values arrive as NumPy arrays.
+"""
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+from crossent.errors import (
+    ArgumentError,
+    DTypeError,
+    LabelError,
+    OptionError,
+    ScoreError,
+    ShapeError,
+)
+
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+# Machine epsilon by dtype name; NumPy itself does not know bfloat16.
+EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
+
+REDUCTIONS = ("mean", "sum", "mean_all", "none")
+
+Shape = tuple[int, ...]
+
+
+def one_of(**scores: Any) -> tuple[str, Any]:
+    """The one argument of logits, probs and log_probs that is given."""
+    given = [(name, value) for name, value in scores.items() if value is not None]
+    if len(given) != 1:
+        names = ", ".join(name for name, _ in given) or "none"
+        raise ArgumentError(
+            f"scores must be given as exactly one of {', '.join(scores)}; got {names}. "
+            "Network outputs before softmax or sigmoid are logits=."
+        )
+    return given[0]
+
+
+def number(
+    name: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False
+) -> float:
+    """A finite Python number within its bounds."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    inside = is_number and math.isfinite(value) and low <= value <= high
+    if not inside or (open_low and value == low):
+        bounds = f"{'>' if open_low else '>='} {low:g}" + (
+            "" if high == math.inf else f" and <= {high:g}"
+        )
+        raise OptionError(
+            f"{name} must be a finite Python number {bounds}; got {_shown(value)}. "
+            f"Pass a plain float."
+        )
+    return float(value)
+
+
+def reduction(value: Any, normalizer: Any) -> None:
+    if value not in REDUCTIONS:
+        raise OptionError(
+            f'reduction must be "mean", "sum", "mean_all" or "none"; got {_shown(value)}. '
+            '"mean" divides by the weight of the kept rows.'
+        )
+    if value == "none" and normalizer is not None:
+        raise OptionError(
+            'normalizer must be absent with reduction "none"; got both. Use reduction="sum" to '
+            "divide the sum."
+        )
+
+
+def class_axis(axis: Any, rank: int) -> int:
+    """The class axis as a non-negative number."""
+    if not _is_int(axis):
+        raise OptionError(f"axis must be an int; got {_shown(axis)}. -1 is the last axis.")
+    if not -rank <= axis < rank:
+        raise ShapeError(
+            f"axis must lie in [{-rank}, {rank}) for scores of rank {rank}; got {axis}. "
+            "Scores need a class axis: shape (*batch, classes)."
+        )
+    return int(axis) % rank
+
+
+def scores(name: str, dtype: str, shape: Shape) -> None:
+    """Scores of a loss: floating point."""
+    if dtype in FLOATS:
+        return
+    if dtype in INTEGERS or dtype == "bool":
+        hint = "Are they and labels swapped? Otherwise convert them to floats first."
+    else:
+        hint = "Convert them to float32 or float64 first."
+    raise DTypeError(f"{name} must be floating point; got {dtype} of shape {shape}. {hint}")
+
+
+def numeric(name: str, dtype: str, shape: Shape) -> None:
+    """Anything that can be read as real numbers."""
+    if dtype not in FLOATS and dtype not in INTEGERS and dtype != "bool":
+        raise DTypeError(
+            f"{name} must hold real numbers; got {dtype} of shape {shape}. Convert it to a float "
+            "dtype first."
+        )
+
+
+def classes(name: str, shape: Shape, axis: int) -> int:
+    if shape[axis] == 0:
+        raise ShapeError(
+            f"{name} must have at least one class; got shape {shape} with axis {axis}. "
+            "Check axis=, or drop the empty array."
+        )
+    return shape[axis]
+
+
+def is_distribution(shape: Shape, dtype: str, scores_shape: Shape, axis: int) -> bool:
+    """Whether labels are a distribution over the classes (else they are class ids)."""
+    if dtype not in FLOATS and dtype not in INTEGERS and dtype != "bool":
+        raise DTypeError(
+            f"labels must be class ids (integers) or a distribution; got {dtype} of shape {shape}. "
+            "Map names to ids 0..classes-1 first, e.g. with np.unique(names, return_inverse=True)."
+        )
+    rows = scores_shape[:axis] + scores_shape[axis + 1 :]
+    if shape == scores_shape and not (scores_shape[axis] == 1 and dtype in INTEGERS):
+        return True
+    if shape in (rows, (*scores_shape[:axis], 1, *scores_shape[axis + 1 :])):
+        return False
+    raise ShapeError(
+        f"labels must have shape {rows} (class ids) or {scores_shape} (a distribution) to match "
+        "the scores "
+        f"{scores_shape} with class axis {axis}; got {shape}. "
+        f"{_shape_hint(shape, scores_shape, axis)}"
+    )
+
+
+def _shape_hint(shape: Shape, scores_shape: Shape, axis: int) -> str:
+    if shape and len(shape) == len(scores_shape) and sorted(shape) == sorted(scores_shape):
+        return "Is the class axis another one? Pass axis=."
+    if len(shape) == 1 and shape[0] == scores_shape[axis] and len(scores_shape) > 1:
+        return "One distribution for all rows? Use np.broadcast_to(labels, logits.shape)."
+    return "Each row of scores needs one label."
+
+
+def id_dtype(dtype: str, shape: Shape, num_classes: int) -> None:
+    """Class ids: integers; bools for two classes; floats while they can tell all classes apart."""
+    if dtype in INTEGERS:
+        return
+    if dtype == "bool" and num_classes != 2:
+        raise DTypeError(
+            f"labels must be class ids in [0, {num_classes}); got bool of shape {shape}. "
+            "bools are ids for two classes only; convert them to integers if that is meant."
+        )
+    if dtype in FLOATS and num_classes > 2 / EPSILON[dtype]:
+        raise DTypeError(
+            f"labels must keep every class apart; got {dtype} of shape {shape} for {num_classes} "
+            "classes, "
+            f"which it holds exactly only up to {int(2 / EPSILON[dtype])}. Pass integer labels."
+        )
+
+
+def ignore_index(value: Any, distribution: bool) -> None:
+    if value is None:
+        return
+    if not _is_int(value):
+        raise OptionError(
+            f"ignore_index must be an int or None; got {_shown(value)}. Pass the label value to "
+            "skip, e.g. -100."
+        )
+    if distribution:
+        raise OptionError(
+            f"ignore_index must be None with distributions as labels; got {value}. "
+            "Set sample_weight to 0 in the rows to skip."
+        )
+
+
+def class_weight(shape: Shape, num_classes: int) -> None:
+    if shape != (num_classes,):
+        raise ShapeError(
+            f"class_weight must have one entry per class, shape ({num_classes},); got {shape}. "
+            "For one weight per row use sample_weight."
+        )
+
+
+def pos_weight(shape: Shape, scores_shape: Shape) -> None:
+    if shape not in ((), (1,), scores_shape[-1:]):
+        raise ShapeError(
+            f"pos_weight must be a number or have one entry per label, shape {scores_shape[-1:]}, "
+            "for scores of "
+            f"shape {scores_shape}; got {shape}. For one weight per element use sample_weight."
+        )
+
+
+def row_weight_shape(shape: Shape, rows: Shape, name: str = "sample_weight") -> Shape:
+    """The weight's shape padded with ones behind, so that it broadcasts from the leading axes."""
+    padded = shape + (1,) * (len(rows) - len(shape))
+    if len(shape) > len(rows) or any(w not in (1, n) for w, n in zip(padded, rows, strict=True)):
+        raise ShapeError(
+            f"{name} must match the leading axes of the row losses, shape {rows}; got {shape}. "
+            "It may not enlarge the result: one weight per row, or 1 along an axis."
+        )
+    return padded
+
+
+def elementwise(labels: Shape, scores_shape: Shape, name: str = "logits") -> None:
+    """Labels and scores of an elementwise loss: the same shape but for a trailing 1."""
+    if scores_shape not in (labels, (*labels, 1), labels[:-1] if labels[-1:] == (1,) else labels):
+        raise ShapeError(
+            f"labels must have the shape of {name}, {scores_shape}; got {labels}. "
+            "Every element has its own label: nothing is broadcast."
+        )
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+# ---- values, as NumPy arrays
+
+
+def id_values(labels: np.ndarray, num_classes: int, ignored: int | None) -> None:
+    """Every id lies in [0, classes), or is the ignored one."""
+    kept = np.ones(labels.shape, bool) if ignored is None else labels != ignored
+    if labels.dtype.kind not in "iub":
+        wide = labels.astype(np.float64)
+        fractional = kept & ~(wide == np.floor(wide))
+        if fractional.any():
+            raise LabelError(
+                f"labels must be whole class ids; got {_first(wide, fractional)}. "
+                f"A distribution needs the shape of the scores."
+            )
+        labels = wide
+    bad = kept & ~((labels >= 0) & (labels < num_classes))
+    if bad.any():
+        raise LabelError(
+            f"labels must lie in [0, {num_classes}); got {_first(labels, bad)}. "
+            f"{_id_hint(labels[kept], labels[bad], num_classes)}"
+        )
+
+
+def _id_hint(kept: np.ndarray, bad: np.ndarray, num_classes: int) -> str:
+    if kept.min() == 1 and kept.max() == num_classes:
+        return "1-based? Subtract 1."
+    values = np.unique(bad)
+    if values.size == 1 and (values[0] < 0 or values[0] in (254, 255)):
+        return f"If {values[0]:g} marks rows to skip, pass ignore_index={values[0]:g}."
+    return "Check the number of classes, or pass ignore_index= for a value that marks rows to skip."
+
+
+def distribution_values(labels: np.ndarray, axis: int) -> None:
+    """Every row lies in [0, 1] and sums to 1."""
+    if labels.dtype == np.bool_:
+        labels = labels.view(np.uint8)
+    bad = ~((labels >= 0) & (labels <= 1))
+    if bad.any():
+        raise LabelError(
+            f"labels must be a distribution with entries in [0, 1]; got {_first(labels, bad)}. "
+            f"{_range_hint(labels)}"
+        )
+    sums = labels.sum(axis=axis, dtype=np.float64)
+    off = ~(np.abs(sums - 1) <= sum_tolerance(labels.dtype.name, labels.shape[axis]))
+    if off.any():
+        multi_hot = bool(((labels == 0) | (labels == 1)).all())
+        hint = (
+            "Several classes true per row? That is multi-label: sigmoid_cross_entropy."
+            if multi_hot
+            else "Divide each row by its sum if they are counts or votes."
+        )
+        raise LabelError(
+            f"labels must sum to 1 over the classes; got sums {_first(sums, off)}. {hint}"
+        )
+
+
+def sigmoid_label_values(labels: np.ndarray, ignored: int | None) -> None:
+    """Every label lies in [0, 1], or is the ignored one."""
+    if labels.dtype == np.bool_:
+        return
+    kept = np.ones(labels.shape, bool) if ignored is None else labels != ignored
+    bad = kept & ~((labels >= 0) & (labels <= 1))
+    if bad.any():
+        raise LabelError(
+            f"labels must lie in [0, 1]; got {_first(labels, bad)}. {_range_hint(labels[kept])}"
+        )
+
+
+def _range_hint(labels: np.ndarray) -> str:
+    values = labels[~np.isnan(labels)] if labels.dtype.kind not in "iu" else labels
+    if values.size == 0:
+        return "NaN is no label."
+    distinct = set(np.unique(values[:100_000]).tolist())
+    if distinct <= {-1, 1}:
+        return "-1/+1 labels? Use (labels + 1) / 2."
+    if values.min() >= 0 and values.max() == 255:
+        return "0..255 masks? Divide by 255; if 255 marks what to skip, pass ignore_index=255."
+    if distinct <= {-1, 0, 1} or distinct <= {-100, 0, 1}:
+        return f"If {min(distinct):g} marks what to skip, pass ignore_index={min(distinct):g}."
+    return "Labels are probabilities: 0, 1, or between."
+
+
+def probability_values(name: str, probs: np.ndarray, axis: int | None) -> None:
+    """Probabilities lie in [0, 1] and sum to 1 over a class axis. NaN passes: its loss is NaN."""
+    bad = (probs < 0) | (probs > 1)
+    if bad.any():
+        raise ScoreError(
+            f"{name} must lie in [0, 1]; got {_first(probs, bad)}. Did you mean logits=?"
+        )
+    if axis is not None:
+        _check_sums(name, probs.sum(axis=axis, dtype=np.float64), probs, axis)
+
+
+def log_probability_values(name: str, log_probs: np.ndarray, axis: int | None) -> None:
+    """Log-probabilities are <= 0; over a class axis their exponentials sum to 1."""
+    bad = log_probs > 0
+    if bad.any():
+        raise ScoreError(
+            f"{name} must be <= 0; got {_first(log_probs, bad)}. Did you mean logits= or probs=?"
+        )
+    if axis is not None:
+        sums = np.exp(log_probs.astype(np.float64)).sum(axis=axis)
+        _check_sums(name, sums, log_probs, axis)
+
+
+def _check_sums(name: str, sums: np.ndarray, values: np.ndarray, axis: int) -> None:
+    off = np.abs(sums - 1) > sum_tolerance(values.dtype.name, values.shape[axis])
+    if off.any():
+        what = "sum to 1" if name == "probs" else "be normalised, sum of exp(log_probs) = 1,"
+        raise ScoreError(
+            f"{name} must {what} over the classes; got sums {_first(sums, off)}. "
+            "Unnormalised scores are logits=; independent yes/no probabilities belong to "
+            "sigmoid_cross_entropy."
+        )
+
+
+def sum_tolerance(dtype: str, num_classes: int) -> float:
+    """How far from 1 a row's sum may lie.
+
+    Rounding each entry costs at most about one epsilon in all, a normaliser summed in the same
+    precision about sqrt(classes) more. float64 gets float32's: such arrays are mostly float32
+    results that were widened.
+    """
+    epsilon = max(EPSILON.get(dtype, 0.0), EPSILON["float32"])
+    return min(epsilon * (4 + 2 * math.sqrt(num_classes)), 0.05)
+
+
+def class_weight_values(weights: np.ndarray) -> None:
+    _weights_are_finite("class_weight", weights, "0 leaves a class out of the loss.")
+
+
+def pos_weight_values(weights: np.ndarray) -> None:
+    _weights_are_finite("pos_weight", weights, "1 changes nothing.")
+
+
+def _weights_are_finite(name: str, weights: np.ndarray, hint: str) -> None:
+    bad = ~((weights >= 0) & np.isfinite(weights))
+    if bad.any():
+        raise OptionError(f"{name} must be finite and >= 0; got {_first(weights, bad)}. {hint}")
+
+
+def _first(values: np.ndarray, where: np.ndarray, count: int = 3) -> str:
+    """The first offending values with their positions: `10 at row 37 (2 in all)`."""
+    if values.ndim == 0:
+        return f"{_plain(values[()])}"
+    places = np.argwhere(where)
+    noun = "row" if values.ndim == 1 else "index"
+    shown = [
+        f"{_plain(values[tuple(place)])} at {noun} {_place(place)}" for place in places[:count]
+    ]
+    more = f" ({len(places)} in all)" if len(places) > count else ""
+    return ", ".join(shown) + more
+
+
+def _place(place: Sequence[int]) -> str:
+    return str(place[0]) if len(place) == 1 else str(tuple(int(i) for i in place))
+
+
+def _plain(value: Any) -> str:
+    return f"{float(value):.7g}"
+
+
+def _shown(value: Any) -> str:
+    if hasattr(value, "shape") and getattr(value, "shape", ()) != ():
+        return f"{type(value).__name__} of shape {tuple(value.shape)}"
+    return repr(value)

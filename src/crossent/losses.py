@@ -1,0 +1,1073 @@
+"""Every loss, once: arithmetic on row statistics (softmax family) or on elements (sigmoid family).
+
+Read this file first. It knows no library: `_arrays.library_of` names the module that owns the
+caller's arrays, and that module's `namespace` holds the functions written here as `xp`.
+
+Arguments that all losses share (all by keyword; nothing is guessed from values):
+
+labels: for softmax losses class ids (any integer dtype, shape of the scores without the class axis,
+    or with a 1 there) or a distribution (shape of the scores; entries in [0, 1] that sum to 1). For
+    sigmoid losses one number in [0, 1] per score.
+logits | probs | log_probs: exactly one. Logits may be -inf (a masked class). Probabilities are
+    taken as they are: never clipped, never normalised; probability 0 at the label costs +inf.
+axis: the class axis.
+class_weight: one weight >= 0 per class. A row's weight is w = sum_j w_j q_j, with q the unsmoothed
+    label.
+sample_weight: one weight per row, broadcast from the leading axes; weight 0 adds nothing, whatever
+    the scores.
+label_smoothing: s moves the label to (1 - s) q + s u, with u uniform over the row's unmasked
+    classes (sigmoid: 1/2).
+ignore_index: label value that is skipped: nothing in value, gradient or denominator, whatever the
+    scores hold. With None nothing is skipped, and -100 or 255 is an error like any label out of
+    range.
+softcap, temperature: logits become softcap * tanh(logits / softcap), then logits / temperature. No
+    T^2 factor is applied.
+z_loss: adds w * z_loss * lse^2 to each row, lse the log-sum-exp of the transformed logits.
+reduction: "none" returns the row losses; "sum" adds them; "mean" divides the sum by the sum of
+    sample_weight * w over the kept rows; "mean_all" by the number of kept rows. Where nothing is
+    kept the result is 0, with gradient 0.
+normalizer: divides the sum instead, in every reduction but "none"; it gets no gradient. See
+    `label_weight`.
+
+Losses are in nats. Half precision and float32 are returned as float32, float64 as float64. A row of
+logits that is all -inf, or holds NaN or +inf, is NaN in value and gradient.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from crossent import _checks
+from crossent._arrays import library_of
+from crossent._row_stats import (
+    RowOptions,
+    RowStatistics,
+    mean_share,
+    statistics_of_probs,
+    surprisal,
+)
+from crossent.errors import OptionError, ShapeError
+
+
+def softmax_cross_entropy(
+    *,
+    labels: Any,
+    logits: Any = None,
+    probs: Any = None,
+    log_probs: Any = None,
+    axis: int = -1,
+    class_weight: Any = None,
+    sample_weight: Any = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    z_loss: float = 0.0,
+    reduction: str = "mean",
+    normalizer: Any = None,
+) -> Any:
+    r"""Cross-entropy of exactly one true class per row (or of a distribution over the classes).
+
+    .. math:: \ell = \sum_j w_j q'_j (-\log p_j) + w \, z \, \mathrm{lse}^2
+
+    Use it when one of K classes is true, or when a row's label is a distribution (teacher, mixup,
+    votes). Do not use it for several independent yes/no labels (`sigmoid_cross_entropy`), nor on
+    the output of a softmax as `logits=`: that is `probs=`.
+
+    Args:
+        labels, logits, probs, log_probs, axis, class_weight, sample_weight, label_smoothing,
+        ignore_index, temperature,
+            softcap, z_loss, reduction, normalizer: as in every loss; see the top of this module.
+
+    Shape:
+        logits (*batch, classes), labels (*batch,) or (*batch, classes) -> () or, for reduction
+        "none", (*batch,).
+
+    Raises:
+        ShapeError, DTypeError, LabelError, ScoreError, OptionError, ArgumentError.
+
+    Source:
+        Bridle 1990; smoothing: Szegedy et al. 2016, eq. 3 of section 7; z-loss: Chowdhery et al.
+        2022, section 5;
+        softcap: Bello et al. 2016, Gemma 2 2024.
+
+    Example:
+        >>> import numpy as np, crossent as xe
+        >>> logits = np.array([[2.0, 0.0, -1.0], [0.0, 3.0, 0.0]])
+        >>> float(xe.softmax_cross_entropy(labels=[0, 1], logits=logits).round(6))
+        0.132384
+    """
+    return _softmax_loss(
+        None,
+        labels=labels,
+        logits=logits,
+        probs=probs,
+        log_probs=log_probs,
+        axis=axis,
+        class_weight=class_weight,
+        sample_weight=sample_weight,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+        temperature=temperature,
+        softcap=softcap,
+        z_loss=z_loss,
+        reduction=reduction,
+        normalizer=normalizer,
+    )
+
+
+def focal_loss(
+    *,
+    labels: Any,
+    logits: Any = None,
+    probs: Any = None,
+    log_probs: Any = None,
+    gamma: float = 2.0,
+    axis: int = -1,
+    class_weight: Any = None,
+    sample_weight: Any = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    z_loss: float = 0.0,
+    reduction: str = "mean",
+    normalizer: Any = None,
+) -> Any:
+    r"""Cross-entropy that turns down the rows which the model already gets right.
+
+    .. math:: \ell = \sum_j w_j q'_j (1 - p_j)^\gamma (-\log p_j)
+
+    Use it where easy rows swamp the loss (dense detection). Not a proper scoring rule: do not
+    calibrate or compare models with it. The paper's alpha per class is `class_weight`.
+
+    Args:
+        gamma: strength, >= 0; 0 gives `softmax_cross_entropy`.
+        labels, logits, probs, log_probs, axis, class_weight, sample_weight, label_smoothing,
+        ignore_index, temperature,
+            softcap, z_loss, reduction, normalizer: as in every loss; see the top of this module.
+
+    Shape:
+        logits (*batch, classes), labels (*batch,) or (*batch, classes) -> () or, for reduction
+        "none", (*batch,).
+
+    Raises:
+        ShapeError, DTypeError, LabelError, ScoreError, OptionError, ArgumentError.
+
+    Source:
+        Lin et al. 2017, eq. 4.
+
+    Example:
+        >>> import numpy as np, crossent as xe
+        >>> float(xe.focal_loss(labels=[0], logits=np.array([[2.0, 0.0]])).round(6))
+        0.001804
+    """
+    gamma = _checks.number("gamma", gamma, 0.0)
+    return _softmax_loss(
+        None if gamma == 0 else lambda xp, n, p: _focal(xp, n, gamma),
+        labels=labels,
+        logits=logits,
+        probs=probs,
+        log_probs=log_probs,
+        axis=axis,
+        class_weight=class_weight,
+        sample_weight=sample_weight,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+        temperature=temperature,
+        softcap=softcap,
+        z_loss=z_loss,
+        reduction=reduction,
+        normalizer=normalizer,
+    )
+
+
+def generalized_cross_entropy(
+    *,
+    labels: Any,
+    logits: Any = None,
+    probs: Any = None,
+    log_probs: Any = None,
+    q: float = 0.7,
+    axis: int = -1,
+    class_weight: Any = None,
+    sample_weight: Any = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    z_loss: float = 0.0,
+    reduction: str = "mean",
+    normalizer: Any = None,
+) -> Any:
+    r"""Bounded cross-entropy for unreliable labels.
+
+    .. math:: \ell = \sum_j w_j q'_j (1 - p_j^q) / q
+
+    Use it where a part of the labels is wrong: a row costs at most 1/q. Do not use it to report or
+    compare models, nor with clean labels, where it learns more slowly than cross-entropy.
+
+    Args:
+        q: in [0, 1]; 0 gives `softmax_cross_entropy`, 1 the mean absolute error 1 - p.
+        labels, logits, probs, log_probs, axis, class_weight, sample_weight, label_smoothing,
+        ignore_index, temperature,
+            softcap, z_loss, reduction, normalizer: as in every loss; see the top of this module.
+
+    Shape:
+        logits (*batch, classes), labels (*batch,) or (*batch, classes) -> () or, for reduction
+        "none", (*batch,).
+
+    Raises:
+        ShapeError, DTypeError, LabelError, ScoreError, OptionError, ArgumentError.
+
+    Source:
+        Zhang and Sabuncu 2018, eq. 6.
+
+    Example:
+        >>> import numpy as np, crossent as xe
+        >>> float(xe.generalized_cross_entropy(labels=[1], logits=np.array([[2.0, 0.0]])).round(6))
+        1.10624
+    """
+    q = _checks.number("q", q, 0.0, 1.0)
+    return _softmax_loss(
+        None if q == 0 else lambda xp, n, p: _generalized(xp, n, p, q),
+        labels=labels,
+        logits=logits,
+        probs=probs,
+        log_probs=log_probs,
+        axis=axis,
+        class_weight=class_weight,
+        sample_weight=sample_weight,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+        temperature=temperature,
+        softcap=softcap,
+        z_loss=z_loss,
+        reduction=reduction,
+        normalizer=normalizer,
+    )
+
+
+def poly_loss(
+    *,
+    labels: Any,
+    logits: Any = None,
+    probs: Any = None,
+    log_probs: Any = None,
+    epsilon: float = 1.0,
+    axis: int = -1,
+    class_weight: Any = None,
+    sample_weight: Any = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    z_loss: float = 0.0,
+    reduction: str = "mean",
+    normalizer: Any = None,
+) -> Any:
+    r"""Cross-entropy with the first term of its expansion in 1 - p reweighted (Poly-1).
+
+    .. math:: \ell = \sum_j w_j q'_j \left( -\log p_j + \epsilon (1 - p_j) \right)
+
+    Use it to tune image classifiers, with `epsilon` chosen on validation data. Not a
+    log-likelihood: do not report it.
+
+    Args:
+        epsilon: weight of 1 - p, >= -1; 0 gives `softmax_cross_entropy`.
+        labels, logits, probs, log_probs, axis, class_weight, sample_weight, label_smoothing,
+        ignore_index, temperature,
+            softcap, z_loss, reduction, normalizer: as in every loss; see the top of this module.
+
+    Shape:
+        logits (*batch, classes), labels (*batch,) or (*batch, classes) -> () or, for reduction
+        "none", (*batch,).
+
+    Raises:
+        ShapeError, DTypeError, LabelError, ScoreError, OptionError, ArgumentError.
+
+    Source:
+        Leng et al. 2022, eq. 7.
+
+    Example:
+        >>> import numpy as np, crossent as xe
+        >>> float(xe.poly_loss(labels=[0], logits=np.array([[2.0, 0.0]])).round(6))
+        0.246131
+    """
+    epsilon = _checks.number("epsilon", epsilon, -1.0)
+    return _softmax_loss(
+        None if epsilon == 0 else lambda xp, n, p: n + epsilon * _one_minus_exp(xp, n),
+        labels=labels,
+        logits=logits,
+        probs=probs,
+        log_probs=log_probs,
+        axis=axis,
+        class_weight=class_weight,
+        sample_weight=sample_weight,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+        temperature=temperature,
+        softcap=softcap,
+        z_loss=z_loss,
+        reduction=reduction,
+        normalizer=normalizer,
+    )
+
+
+def sigmoid_cross_entropy(
+    *,
+    labels: Any,
+    logits: Any = None,
+    probs: Any = None,
+    log_probs: Any = None,
+    pos_weight: Any = None,
+    sample_weight: Any = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+    normalizer: Any = None,
+) -> Any:
+    r"""Cross-entropy of independent yes/no labels, one per element.
+
+    .. math:: \ell = -\left( r z \log \sigma(x) + (1 - z) \log(1 - \sigma(x)) \right)
+
+    with r = `pos_weight`. Use it for one yes/no answer per row, or for any number of true labels
+    per row. Do not use it where exactly one of K classes is true (`softmax_cross_entropy`).
+
+    Every element counts as a row: "mean" divides by the sum of `sample_weight` over the kept
+    elements, never by `pos_weight`. One infinite logit on the side of its label costs 0.
+
+    Args:
+        pos_weight: factor on the positive term, >= 0: a number, or one per label along the last
+            axis. It moves the optimal logit by ln(pos_weight): subtract that again before reading
+            probabilities.
+        labels, logits, probs, log_probs, sample_weight, label_smoothing, ignore_index, reduction,
+            normalizer: as in every loss; see the top of this module.
+
+    Shape:
+        logits (*any,), labels the same (but for a trailing 1) -> () or, for reduction "none", the
+        shape of the logits.
+
+    Raises:
+        ShapeError, DTypeError, LabelError, ScoreError, OptionError, ArgumentError.
+
+    Source:
+        Cox 1958; the stable form is TensorFlow's documented max(x, 0) - x z + log(1 + exp(-|x|)).
+
+    Example:
+        >>> import numpy as np, crossent as xe
+        >>> losses = xe.sigmoid_cross_entropy(
+        ...     labels=[1, 0], logits=np.array([5.0, 5.0]), reduction="none")
+        >>> losses.round(6).tolist()
+        [0.006715, 5.006715]
+    """
+    return _sigmoid_loss(
+        None,
+        labels=labels,
+        logits=logits,
+        probs=probs,
+        log_probs=log_probs,
+        pos_weight=pos_weight,
+        sample_weight=sample_weight,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        normalizer=normalizer,
+    )
+
+
+def binary_focal_loss(
+    *,
+    labels: Any,
+    logits: Any = None,
+    probs: Any = None,
+    log_probs: Any = None,
+    gamma: float = 2.0,
+    alpha: float | None = None,
+    pos_weight: Any = None,
+    sample_weight: Any = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+    normalizer: Any = None,
+) -> Any:
+    r"""Sigmoid cross-entropy that turns down the elements which the model already gets right.
+
+    .. math::
+        \ell = -\left( r \alpha z (1 - p)^\gamma \log p
+        + (1 - \alpha) (1 - z) p^\gamma \log(1 - p) \right)
+
+    Use it for dense detection with rare positives. Not a proper scoring rule: do not calibrate or
+    compare models with it.
+
+    Args:
+        gamma: strength, >= 0; 0 gives `sigmoid_cross_entropy`.
+        alpha: balance in [0, 1] of positives against negatives; None leaves both at 1.
+        labels, logits, probs, log_probs, pos_weight, sample_weight, label_smoothing, ignore_index,
+            reduction, normalizer: as in `sigmoid_cross_entropy`.
+
+    Shape:
+        logits (*any,), labels the same (but for a trailing 1) -> () or, for reduction "none", the
+        shape of the logits.
+
+    Raises:
+        ShapeError, DTypeError, LabelError, ScoreError, OptionError, ArgumentError.
+
+    Source:
+        Lin et al. 2017, eq. 5.
+
+    Example:
+        >>> import numpy as np, crossent as xe
+        >>> float(xe.binary_focal_loss(labels=[1], logits=np.array([2.0]), alpha=0.25).round(6))
+        0.000451
+    """
+    gamma = _checks.number("gamma", gamma, 0.0)
+    share = None if alpha is None else _checks.number("alpha", alpha, 0.0, 1.0)
+    return _sigmoid_loss(
+        (gamma, share),
+        labels=labels,
+        logits=logits,
+        probs=probs,
+        log_probs=log_probs,
+        pos_weight=pos_weight,
+        sample_weight=sample_weight,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        normalizer=normalizer,
+    )
+
+
+def mean_squared_error(
+    *,
+    labels: Any,
+    predictions: Any,
+    sample_weight: Any = None,
+    reduction: str = "mean",
+    normalizer: Any = None,
+) -> Any:
+    r"""Squared error (predictions - labels)^2, one per element.
+
+    Use it to regress real numbers. Do not put it on a sigmoid or softmax: its gradient vanishes
+    where the model is confidently wrong (at logit -10 and label 1 it is -9.1e-5, that of the
+    cross-entropy -0.99995).
+
+    Args:
+        labels, predictions: real numbers, equal shapes (but for a trailing 1).
+        sample_weight, reduction, normalizer: as in every loss; see the top of this module. Every
+            element is a row.
+
+    Shape:
+        labels (*any,), predictions (*any,) -> () or, for reduction "none", (*any,).
+
+    Raises:
+        ShapeError, DTypeError, OptionError, ArgumentError.
+
+    Source:
+        Gauss 1809; against its use on a sigmoid: Glorot and Bengio 2010, section 4.2.
+
+    Example:
+        >>> import crossent as xe
+        >>> float(xe.mean_squared_error(labels=[1.0, 2.0], predictions=[0.0, 4.0]))
+        2.5
+    """
+    _checks.reduction(reduction, normalizer)
+    library = library_of(
+        labels=labels, predictions=predictions, sample_weight=sample_weight, normalizer=normalizer
+    )
+    predictions = _numeric(library, "predictions", predictions)
+    labels = _numeric(library, "labels", labels)
+    rows, dtype = predictions.shape, library.result_dtype(predictions)
+    _checks.elementwise(labels.shape, rows, "predictions")
+    weight = _row_weight(library, sample_weight, rows)
+    xp = library.namespace(predictions, labels, weight)
+    with library.quiet():
+        error = xp.widen(predictions) - xp.reshape(xp.widen(labels), rows)
+        return _reduced(
+            xp,
+            xp.times(error, error),
+            None,
+            weight,
+            None,
+            rows,
+            dtype,
+            reduction,
+            _divisor(library, normalizer),
+        )
+
+
+def label_weight(
+    *,
+    labels: Any,
+    class_weight: Any = None,
+    sample_weight: Any = None,
+    ignore_index: int | None = None,
+    axis: int = -1,
+    num_classes: int | None = None,
+    reduction: str = "mean",
+) -> Any:
+    """The denominator that `reduction` would use, from the labels alone.
+
+    For gradient accumulation and data parallel: add it up over all micro-batches and ranks first,
+    then give every micro-batch `reduction="sum", normalizer=total`; any split then yields the
+    one-shot value and gradients.
+
+    Without `num_classes` and `class_weight` every element of `labels` is a row: class ids, or
+    labels of a sigmoid loss. With one of them, floats and bools whose class axis has that many
+    entries are distributions, integers are class ids.
+
+    Args:
+        num_classes: number of classes; taken from `class_weight` if that is given.
+        reduction: "mean" (sum of sample_weight * w over the kept rows) or "mean_all" (number of
+            kept rows).
+        labels, class_weight, sample_weight, ignore_index, axis: as in every loss; see the top of
+            this module.
+
+    Shape:
+        labels (*batch,) or (*batch, classes) -> (), float64.
+
+    Raises:
+        ShapeError, DTypeError, LabelError, OptionError.
+
+    Source:
+        The definition of "mean" at the top of this module.
+
+    Example:
+        >>> import crossent as xe
+        >>> float(xe.label_weight(labels=[3, -100, 1], ignore_index=-100))
+        2.0
+    """
+    if reduction not in ("mean", "mean_all"):
+        raise OptionError(
+            f'reduction must be "mean" or "mean_all"; got {reduction!r}. Other reductions do not '
+            "divide."
+        )
+    library = library_of(labels=labels, class_weight=class_weight, sample_weight=sample_weight)
+    labels = library.as_array("labels", labels)
+    if class_weight is not None and num_classes is None:
+        num_classes = int(library.as_array("class_weight", class_weight).shape[0])
+    kind = library.dtype_name(labels)
+    if num_classes is None or kind in _checks.INTEGERS:
+        scores_shape, last = (*labels.shape, num_classes or 1), labels.ndim
+        if num_classes is None:
+            _checks.ignore_index(ignore_index, False)
+            rows, xp = labels.shape, library.namespace(labels)
+            kept = None if ignore_index is None else xp.stop_gradient(labels) != ignore_index
+            weight = _row_weight(library, sample_weight, rows)
+            xp = library.namespace(weight)
+            return _denominator(xp, None, weight, kept, rows, reduction)
+    else:
+        last = _checks.class_axis(axis, labels.ndim)
+        scores_shape = labels.shape
+        if labels.shape[last] != num_classes:
+            raise ShapeError(
+                f"labels must have {num_classes} entries on axis {axis}; got shape {labels.shape}. "
+                "Class ids are integers."
+            )
+    target = _softmax_target(library, labels, scores_shape, last, class_weight, ignore_index)
+    rows = scores_shape[:last] + scores_shape[last + 1 :]
+    weight = _row_weight(library, sample_weight, rows)
+    xp = library.namespace(target.labels, target.class_weight, weight)
+    row_weight = _label_row_weight(xp, target)
+    return _denominator(xp, row_weight, weight, target.kept, rows, reduction)
+
+
+# ---- the softmax family
+
+
+class _Target(NamedTuple):
+    """Labels as the kernels take them, with the class weights."""
+
+    labels: Any  # class ids (valid, 0 where ignored), or a distribution with the class axis last
+    is_ids: bool
+    kept: Any  # mask of the rows that count, or None for all
+    class_weight: Any  # float64 (classes,), or None
+
+
+class _Rows(NamedTuple):
+    """One softmax problem: scores and labels with the class axis last."""
+
+    xp: Any
+    kind: str  # logits, probs or log_probs
+    scores: Any
+    target: _Target
+    smoothing: float
+    options: RowOptions
+
+
+def _softmax_loss(
+    of_nll: Callable[[Any, Any, Any], Any] | None,
+    *,
+    labels: Any,
+    logits: Any,
+    probs: Any,
+    log_probs: Any,
+    axis: int,
+    class_weight: Any,
+    sample_weight: Any,
+    label_smoothing: float,
+    ignore_index: int | None,
+    temperature: float,
+    softcap: float | None,
+    z_loss: float,
+    reduction: str,
+    normalizer: Any,
+) -> Any:
+    """Sum of w_j q'_j f(-log p_j), plus z-loss, reduced; f is `of_nll`, None the identity."""
+    kind, scores = _checks.one_of(logits=logits, probs=probs, log_probs=log_probs)
+    smoothing = _checks.number("label_smoothing", label_smoothing, 0.0, 1.0)
+    options, z = _logit_options(kind, temperature, softcap, z_loss)
+    _checks.reduction(reduction, normalizer)
+    library = library_of(
+        labels=labels,
+        **{kind: scores},
+        class_weight=class_weight,
+        sample_weight=sample_weight,
+        normalizer=normalizer,
+    )
+    scores = library.as_scores(kind, scores)
+    _checks.scores(kind, library.dtype_name(scores), scores.shape)
+    axis = _checks.class_axis(axis, scores.ndim)
+    rows = scores.shape[:axis] + scores.shape[axis + 1 :]
+    target = softmax_target(library, kind, scores, labels, axis, class_weight, ignore_index)
+    weight = _row_weight(library, sample_weight, rows)
+    xp = library.namespace(scores, target.labels, target.class_weight, weight)
+    with library.quiet():
+        problem = _Rows(
+            xp,
+            kind,
+            xp.moveaxis(scores, axis, -1),
+            target,
+            smoothing,
+            options._replace(with_mean=smoothing > 0),
+        )
+        losses, row_weight = _row_losses(of_nll, problem, z)
+        return _reduced(
+            xp,
+            losses,
+            row_weight,
+            weight,
+            target.kept,
+            rows,
+            library.result_dtype(scores),
+            reduction,
+            _divisor(library, normalizer),
+        )
+
+
+def _logit_options(
+    kind: str, temperature: float, softcap: float | None, z_loss: float
+) -> tuple[RowOptions, float]:
+    temperature = _checks.number("temperature", temperature, 0.0, open_low=True)
+    if softcap is not None:
+        softcap = _checks.number("softcap", softcap, 0.0, open_low=True)
+    z = _checks.number("z_loss", z_loss, 0.0)
+    if kind != "logits" and (temperature != 1 or softcap is not None or z != 0):
+        raise OptionError(
+            f"temperature, softcap and z_loss must be left alone with {kind}=; got "
+            f"temperature={temperature:g}, "
+            f"softcap={softcap}, z_loss={z:g}. They act on logits: pass logits=."
+        )
+    return RowOptions(softcap=softcap, temperature=temperature), z
+
+
+def softmax_target(
+    library: Any,
+    kind: str,
+    scores: Any,
+    labels: Any,
+    axis: int,
+    class_weight: Any,
+    ignore_index: int | None,
+) -> _Target:
+    """Checked labels for scores of one kind; the scores' own values are checked too."""
+    _checks.classes(kind, scores.shape, axis)
+    labels = library.as_array("labels", labels)
+    target = _softmax_target(library, labels, scores.shape, axis, class_weight, ignore_index)
+    if kind == "probs":
+        _checks.probability_values(kind, library.checked(scores), axis)
+    elif kind == "log_probs":
+        _checks.log_probability_values(kind, library.checked(scores), axis)
+    return target
+
+
+def _softmax_target(
+    library: Any,
+    labels: Any,
+    scores_shape: tuple[int, ...],
+    axis: int,
+    class_weight: Any,
+    ignore_index: int | None,
+) -> _Target:
+    num_classes = scores_shape[axis]
+    dtype = library.dtype_name(labels)
+    distribution = _checks.is_distribution(labels.shape, dtype, scores_shape, axis)
+    _checks.ignore_index(ignore_index, distribution)
+    weights = _class_weight(library, class_weight, num_classes)
+    if distribution:
+        _checks.distribution_values(library.checked(labels), axis)
+        xp = library.namespace(labels)
+        return _Target(xp.moveaxis(labels, axis, -1), False, None, weights)
+    _checks.id_dtype(dtype, labels.shape, num_classes)
+    _checks.id_values(library.checked(labels), num_classes, ignore_index)
+    rows = scores_shape[:axis] + scores_shape[axis + 1 :]
+    ids, kept = library.class_ids(labels, rows, ignore_index)
+    return _Target(ids, True, kept, weights)
+
+
+def _class_weight(library: Any, class_weight: Any, num_classes: int) -> Any:
+    if class_weight is None:
+        return None
+    weights = _numeric(library, "class_weight", class_weight)
+    _checks.class_weight(weights.shape, num_classes)
+    _checks.class_weight_values(library.checked(weights))
+    return library.namespace(weights).widen(weights)
+
+
+def _label_row_weight(xp: Any, target: _Target) -> Any:
+    """w = sum_j w_j q_j of each row, or None where all are 1."""
+    if target.is_ids:
+        return None if target.class_weight is None else xp.take(target.class_weight, target.labels)
+    labels = xp.widen(target.labels)
+    return xp.sum(labels if target.class_weight is None else labels * target.class_weight, axis=-1)
+
+
+def _row_losses(
+    of_nll: Callable[[Any, Any, Any], Any] | None, problem: _Rows, z: float
+) -> tuple[Any, Any]:
+    """Row losses without sample weights, and the row weights w (None: all 1)."""
+    xp, target, s = problem.xp, problem.target, problem.smoothing
+    if of_nll is None:
+        statistics = _statistics(problem, target.class_weight)
+        losses, lse = statistics.nll, statistics.peak + statistics.log_sum
+        if s:
+            uniform = statistics.mean_weight * statistics.log_sum - statistics.mean_gap
+            losses = (1 - s) * losses + s * uniform
+        plain = target.is_ids and target.class_weight is None
+        row_weight = None if plain else statistics.target_sum
+    else:
+        row_weight = _label_row_weight(xp, target)
+        if target.is_ids and not s:
+            statistics = _statistics(problem, None)
+            losses = _scaled(xp, _of_label(of_nll, problem, statistics.nll), row_weight)
+            lse = statistics.peak + statistics.log_sum
+        else:
+            losses, lse = _sum_over_classes(of_nll, problem)
+    if z:
+        losses = losses + _scaled(xp, z * lse * lse, row_weight)
+    return losses, row_weight
+
+
+def _of_label(of_nll: Callable[[Any, Any, Any], Any], problem: _Rows, nll: Any) -> Any:
+    xp = problem.xp
+    p = None
+    if problem.kind == "probs":
+        p = xp.pick(xp.widen(problem.scores), problem.target.labels)
+    # NaN goes round f: f'(NaN) would turn a coefficient of 0 into NaN.
+    nan = xp.isnan(nll)
+    return of_nll(xp, xp.where(nan, 0.0, nll), p) + xp.where(nan, nll, 0.0)
+
+
+def _statistics(problem: _Rows, class_weight: Any) -> RowStatistics:
+    xp, target = problem.xp, problem.target
+    if problem.kind == "logits":
+        statistics: RowStatistics = xp.row_statistics(
+            problem.scores, target.labels, class_weight, problem.options
+        )
+        return statistics
+    labels = target.labels if target.is_ids else xp.widen(target.labels)
+    return statistics_of_probs(
+        xp,
+        xp.widen(problem.scores),
+        labels,
+        class_weight,
+        log=problem.kind == "log_probs",
+        with_mean=problem.options.with_mean,
+    )
+
+
+def _sum_over_classes(of_nll: Callable[[Any, Any, Any], Any], problem: _Rows) -> tuple[Any, Any]:
+    """Sum of w_j q'_j f(-log p_j) where it is not linear in the statistics; and log-sum-exp."""
+    xp, target, s = problem.xp, problem.target, problem.smoothing
+    lse: Any = 0.0
+    if problem.kind == "logits":
+        scores, lse = xp.neg_log_probs(problem.scores, problem.options)
+        absent, certain = xp.inf, 0.0
+    else:
+        scores = xp.widen(problem.scores)
+        absent, certain = (0.0, 1.0) if problem.kind == "probs" else (-xp.inf, 0.0)
+    if target.is_ids:
+        q = xp.where(xp.arange(scores.shape[-1]) == target.labels[..., None], 1.0, 0.0)
+    else:
+        q = xp.widen(target.labels)
+    if s:
+        q = (1 - s) * q + s * mean_share(xp, scores == absent, None)
+    share = q if target.class_weight is None else xp.times(q, target.class_weight)
+    # NaN leaves through the poison, so that it cannot reach rows whose coefficient is 0.
+    nan = xp.isnan(scores)
+    used = xp.where(nan, certain, scores)
+    n = used if problem.kind == "logits" else surprisal(xp, used, log=problem.kind == "log_probs")
+    poison = xp.sum(xp.where(nan, scores, 0.0), axis=-1)
+    p = used if problem.kind == "probs" else None
+    return xp.sum(xp.times(share, of_nll(xp, n, p)), axis=-1) + poison, lse
+
+
+# From here on exp(-n) is 0 in float64, and 1 - exp(-n) is 1.
+_ENDLESS = 800.0
+
+
+def _focal(xp: Any, n: Any, gamma: float) -> Any:
+    """(1 - exp(-n))^gamma * n.
+
+    At both ends the derivative is not left to the chain rule, which meets 0 * inf: it is 0 at n = 0
+    and 1 far out.
+    """
+    far, none = n > _ENDLESS, n == 0
+    inner = xp.where(far | none, 1.0, n)
+    turned_down = _one_minus_exp(xp, inner) ** gamma * inner
+    return xp.where(far, n, xp.where(none, 0.0, turned_down))
+
+
+def _generalized(xp: Any, n: Any, p: Any, q: float) -> Any:
+    """(1 - p^q) / q, from n = -log p; from p itself where it is given and small.
+
+    There the derivative -p^(q - 1) is infinite at p = 0, and by way of n it would be 0 * inf.
+    """
+    if p is None:
+        return _one_minus_exp(xp, q * n) / q
+    small = p < 0.5
+    from_p = (1 - xp.power(xp.where(small, p, 1.0), q)) / q
+    return xp.where(small, from_p, _one_minus_exp(xp, q * xp.where(small, 1.0, n)) / q)
+
+
+def _one_minus_exp(xp: Any, n: Any) -> Any:
+    """1 - exp(-n), n >= 0; in two forms, as expm1(a) is differentiated as expm1(a) + 1."""
+    near, far = n < 1, n > _ENDLESS
+    close = 0.0 - xp.expm1(-xp.where(near, n, 0.0))
+    return xp.where(near, close, 1 - xp.where(far, 0.0, xp.exp(-xp.where(near | far, 1.0, n))))
+
+
+def _log_one_minus_exp(xp: Any, n: Any) -> Any:
+    """log(1 - exp(-n)), n >= 0 (Maechler 2012)."""
+    near = n < math.log(2)
+    close = xp.log(0.0 - xp.expm1(-xp.where(near, n, 1.0)))
+    return xp.where(near, close, xp.log1p(-xp.exp(-xp.where(near, 1.0, n))))
+
+
+# ---- the sigmoid family
+
+
+def _sigmoid_loss(
+    focal: tuple[float, float | None] | None,
+    *,
+    labels: Any,
+    logits: Any,
+    probs: Any,
+    log_probs: Any,
+    pos_weight: Any,
+    sample_weight: Any,
+    label_smoothing: float,
+    ignore_index: int | None,
+    reduction: str,
+    normalizer: Any,
+) -> Any:
+    kind, scores = _checks.one_of(logits=logits, probs=probs, log_probs=log_probs)
+    s = _checks.number("label_smoothing", label_smoothing, 0.0, 1.0)
+    _checks.reduction(reduction, normalizer)
+    _checks.ignore_index(ignore_index, False)
+    library = library_of(
+        labels=labels,
+        **{kind: scores},
+        pos_weight=pos_weight,
+        sample_weight=sample_weight,
+        normalizer=normalizer,
+    )
+    scores = library.as_scores(kind, scores)
+    _checks.scores(kind, library.dtype_name(scores), scores.shape)
+    rows = scores.shape
+    labels, kept = _sigmoid_labels(library, kind, scores, labels, ignore_index)
+    positive = _pos_weight(library, pos_weight, rows)
+    weight = _row_weight(library, sample_weight, rows)
+    xp = library.namespace(scores, labels, positive, weight)
+    with library.quiet():
+        z = xp.reshape(xp.widen(labels), rows)
+        if kept is not None:
+            z = xp.where(kept, z, 0.0)
+        if s:
+            z = z * (1 - s) + s / 2
+        x = _without_idle_nan(xp, xp.widen(scores), kept, weight)
+        if focal is None and kind == "logits":
+            losses = _sigmoid_from_logits(xp, x, z, positive)
+        else:
+            losses = _binary_terms(xp, kind, x, z, positive, focal or (0.0, None))
+        return _reduced(
+            xp,
+            losses,
+            None,
+            weight,
+            kept,
+            rows,
+            library.result_dtype(scores),
+            reduction,
+            _divisor(library, normalizer),
+        )
+
+
+def _without_idle_nan(xp: Any, x: Any, kept: Any, weight: Any) -> Any:
+    """NaN replaced where the element does not count: 0 * NaN would be NaN."""
+    idle: Any = False if kept is None else ~kept
+    if weight is not None:
+        idle = idle | (weight == 0)
+    return x if idle is False else xp.where(idle & xp.isnan(x), 0.5, x)
+
+
+def _sigmoid_labels(
+    library: Any, kind: str, scores: Any, labels: Any, ignore_index: int | None
+) -> tuple[Any, Any]:
+    """Checked labels, and the mask of the elements that count (None: all)."""
+    labels = library.as_array("labels", labels)
+    _checks.numeric("labels", library.dtype_name(labels), labels.shape)
+    _checks.elementwise(labels.shape, scores.shape, kind)
+    values = library.checked(labels)
+    _checks.sigmoid_label_values(values, ignore_index)
+    if kind == "probs":
+        _checks.probability_values(kind, library.checked(scores), None)
+    elif kind == "log_probs":
+        _checks.log_probability_values(kind, library.checked(scores), None)
+    kept = None if ignore_index is None else (values != ignore_index).reshape(scores.shape)
+    return labels, kept
+
+
+def _pos_weight(library: Any, pos_weight: Any, rows: tuple[int, ...]) -> Any:
+    if pos_weight is None:
+        return None
+    weights = _numeric(library, "pos_weight", pos_weight)
+    _checks.pos_weight(weights.shape, rows)
+    _checks.pos_weight_values(library.checked(weights))
+    return library.namespace(weights).widen(weights)
+
+
+def _sigmoid_from_logits(xp: Any, x: Any, z: Any, r: Any) -> Any:
+    """(1 - z) x + l (log1p(exp(-|x|)) + max(-x, 0)), l = 1 + (r - 1) z, as a sum of terms >= 0.
+
+    For x >= 0 the linear part is (1 - z) x, for x < 0 it is r z |x|: nothing cancels. |x| is
+    written as a choice at x >= 0, so that the derivative at x = 0 is right (1/2 - z), which |x| and
+    max(x, 0) differentiate wrongly.
+    """
+    positive = z if r is None else r * z
+    right = x >= 0
+    size = xp.where(right, x, -x)
+    slope = xp.where(right, 1 - z, positive)
+    # An infinite logit on the side of its label costs 0, not 0 * inf.
+    reach = xp.where((slope == 0) & (size == xp.inf), 0.0, size)
+    return slope * reach + ((1 - z) + positive) * xp.log1p(xp.exp(-size))
+
+
+def _binary_terms(
+    xp: Any, kind: str, x: Any, z: Any, r: Any, focal: tuple[float, float | None]
+) -> Any:
+    """r a z (1 - p)^gamma (-log p) + (1 - a)(1 - z) p^gamma (-log(1 - p)), any kind of score."""
+    gamma, alpha = focal
+    a, b = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
+    n1, n0 = _binary_surprisals(xp, kind, x)
+    m1, m0 = n1, n0
+    if gamma:
+        m1, m0 = _turned_down(xp, n1, n0, gamma), _turned_down(xp, n0, n1, gamma)
+    return xp.times(a * (z if r is None else r * z), m1) + xp.times(b * (1 - z), m0)
+
+
+def _turned_down(xp: Any, n: Any, other: Any, gamma: float) -> Any:
+    """(1 - p)^gamma * n as exp(-gamma * other) * n, with other = -log(1 - p).
+
+    So no power of a rounded 1 - p is taken. Far out the derivative is n's own, and 0 where the
+    other side is certain: the chain rule alone would give inf * 0.
+    """
+    endless, certain = n > _ENDLESS, other > _ENDLESS / gamma
+    inner, outer = xp.where(endless | certain, 0.0, n), xp.where(endless | certain, 0.0, other)
+    turned_down = xp.exp(-gamma * outer) * inner
+    return xp.where(endless, n, turned_down)
+
+
+def _binary_surprisals(xp: Any, kind: str, x: Any) -> tuple[Any, Any]:
+    """-log p and -log(1 - p)."""
+    if kind == "logits":
+        tail = xp.log1p(xp.exp(-xp.where(x >= 0, x, -x)))
+        return xp.where(x >= 0, 0.0, -x) + tail, xp.where(x >= 0, x, 0.0) + tail
+    if kind == "probs":
+        return 0.0 - xp.log(x), 0.0 - xp.log1p(-x)
+    return 0.0 - x, 0.0 - _log_one_minus_exp(xp, 0.0 - x)
+
+
+# ---- weights and reduction
+
+
+def _numeric(library: Any, name: str, value: Any) -> Any:
+    array = library.as_array(name, value)
+    _checks.numeric(name, library.dtype_name(array), array.shape)
+    return array
+
+
+def _row_weight(library: Any, sample_weight: Any, rows: tuple[int, ...]) -> Any:
+    if sample_weight is None:
+        return None
+    weight = _numeric(library, "sample_weight", sample_weight)
+    padded = _checks.row_weight_shape(weight.shape, rows)
+    xp = library.namespace(weight)
+    return xp.reshape(xp.widen(weight), padded)
+
+
+def _divisor(library: Any, normalizer: Any) -> Any:
+    if normalizer is None:
+        return None
+    value = _numeric(library, "normalizer", normalizer)
+    if value.shape != ():
+        raise ShapeError(
+            f"normalizer must be one number; got shape {value.shape}. Add it up first, e.g. "
+            "label_weight(...)."
+        )
+    xp = library.namespace(value)
+    return xp.stop_gradient(xp.widen(value))
+
+
+def _scaled(xp: Any, losses: Any, weight: Any) -> Any:
+    return losses if weight is None else xp.times(weight, losses)
+
+
+def _reduced(
+    xp: Any,
+    losses: Any,
+    row_weight: Any,
+    sample_weight: Any,
+    kept: Any,
+    rows: tuple[int, ...],
+    dtype: Any,
+    reduction: str,
+    normalizer: Any,
+) -> Any:
+    """Row losses to the result; sums run over them as they would be returned, in `dtype`."""
+    if kept is not None:
+        losses = xp.where(kept, losses, 0.0)
+    losses = xp.rounded(_scaled(xp, losses, sample_weight), dtype)
+    if reduction == "none":
+        return xp.returned(losses, dtype)
+    total = xp.sum(losses)
+    if normalizer is None and reduction != "sum":
+        normalizer = _denominator(xp, row_weight, sample_weight, kept, rows, reduction)
+    if normalizer is not None:
+        empty = normalizer == 0
+        total = xp.where(empty, 0.0, total / xp.where(empty, 1.0, normalizer))
+    return xp.returned(total, dtype)
+
+
+def _denominator(
+    xp: Any, row_weight: Any, sample_weight: Any, kept: Any, rows: tuple[int, ...], reduction: str
+) -> Any:
+    """What "mean" or "mean_all" divides by, float64."""
+    if reduction == "mean_all" or (row_weight is None and sample_weight is None):
+        count = math.prod(rows) if kept is None else kept.sum()
+        return xp.widen(count)
+    weight: Any = 1.0
+    for part in (row_weight, sample_weight):
+        weight = weight if part is None else weight * part
+    weight = xp.broadcast_to(weight, rows)
+    return xp.sum(weight if kept is None else xp.where(kept, weight, 0.0))
