@@ -7,7 +7,7 @@
 
 You name what you pass: `labels=` beside exactly one of `logits=`, `probs=` and `log_probs=`.
     `xe.recommend` finds the loss for a task, `xe.review` the mistakes in labels and scores,
-    `xe.audit` scores a file.
+    `xe.audit` scores a file; `crossent.tf_compat` has TensorFlow's own names.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -49,6 +49,7 @@ from crossent.losses import (
 )
 
 if TYPE_CHECKING:
+    from crossent import tf_compat
     from crossent.advice import recommend, review
     from crossent.auditing import audit
 
@@ -85,6 +86,7 @@ __all__ = [
     "sigmoid_cross_entropy",
     "softmax",
     "softmax_cross_entropy",
+    "tf_compat",
 ]
 
 
@@ -98,6 +100,11 @@ def __getattr__(name: str) -> Any:
         from crossent.auditing import audit
 
         return audit
+    if name == "tf_compat":
+        # Not `from crossent import tf_compat`: that would ask this function again.
+        import crossent.tf_compat
+
+        return crossent.tf_compat
     if name == "__version__":
         from importlib.metadata import version
 

@@ -1,0 +1,8 @@
+"""`tf.compat`: TensorFlow 1 is in `v1`."""
+
+from crossent.tf_compat._absent import absent
+from crossent.tf_compat.compat import v1
+
+__all__ = ["v1"]
+
+__getattr__ = absent("tf.compat")

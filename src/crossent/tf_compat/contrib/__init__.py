@@ -1,0 +1,8 @@
+"""`tf.contrib`, of which the losses are here."""
+
+from crossent.tf_compat._absent import absent
+from crossent.tf_compat.contrib import losses
+
+__all__ = ["losses"]
+
+__getattr__ = absent("tf.contrib")
