@@ -53,6 +53,7 @@ bench: $(VENV)/.installed-dev ## time us and the others, side by side
 
 docs: $(VENV)/.installed-dev ## write again what is generated
 	$(BIN)/python -m nanobind.stubgen -q -m crossent._native -o src/crossent/_native.pyi
+	$(BIN)/python docs/make.py
 
 mutants: $(VENV)/.installed-dev ## put faults into the code and count those that the tests find
 	$(BIN)/python tests/mutants.py
