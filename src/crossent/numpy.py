@@ -8,10 +8,10 @@ row statistics, which carry nearly all the work, have their gradient written by 
 """
 
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
+from threading import RLock
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +23,9 @@ from crossent.errors import ArgumentError, DTypeError, ShapeError
 
 # Elements of one block: its float64 temporaries stay in a second-level cache.
 _BLOCK_ELEMENTS = 1 << 16
+
+# autograd numbers nested traces in one counter for all threads: two at once could share a number.
+_TRACING = RLock()
 
 
 def value_and_grad(
@@ -75,17 +78,16 @@ def value_and_grad(
     arrays = tuple(_differentiable(name, options) for name in names)
     if out is not None:
         _check_out(out, names, arrays)
-    make_vjp = _autograd().make_vjp
 
-    def traced(*values: Any) -> Any:
-        return loss(**{**options, **dict(zip(names, values, strict=True))})
+    def traced(values: Any) -> Any:
+        given = {name: values[i] for i, name in enumerate(names)}
+        result = loss(**{**options, **given})
+        # autograd warns of a result without a gradient; TensorFlow 1's stopped labels mean it.
+        depends = _is_traced(result) and result._trace == values._trace
+        return result if depends else _traced().without_gradient(result, values)
 
-    with quiet(), warnings.catch_warnings():
-        # A stopped gradient (TensorFlow 1's labels) is 0, and meant.
-        warnings.filterwarnings("ignore", "Output seems independent of input", UserWarning)
-        pull, value = make_vjp(
-            lambda values: traced(*(values[i] for i in range(len(names)))), arrays
-        )
+    with quiet(), _TRACING:
+        pull, value = _autograd().make_vjp(traced, arrays)
         ones = np.ones(np.shape(value), np.float64)
         seed = ones if upstream is None else np.asarray(upstream, np.float64)
         if seed.shape != ones.shape:
@@ -353,6 +355,7 @@ def _autograd() -> SimpleNamespace:
         unbroadcast=autograd.numpy.numpy_vjps.unbroadcast_f,
         primitive=autograd.extend.primitive,
         defvjp=autograd.extend.defvjp,
+        vspace=autograd.extend.vspace,
     )
 
 
@@ -384,6 +387,9 @@ def _traced() -> SimpleNamespace:
     defvjp(statistics, _statistics_by_logits, _statistics_by_labels, _statistics_by_class_weight)
     surprisal = primitive(neg_log_probs)
     defvjp(surprisal, _neg_log_probs_by_logits)
+
+    without_gradient = primitive(lambda value, given: value)
+    defvjp(without_gradient, None, lambda ans, value, given: lambda g: ag.vspace(given).zeros())
 
     def pick(values: Any, ids: Any) -> Any:
         return anp.sum(
@@ -421,6 +427,7 @@ def _traced() -> SimpleNamespace:
         log=log,
         log1p=log1p,
         power=power,
+        without_gradient=without_gradient,
         times=times,
         where=where,
         pick=pick,
