@@ -4,7 +4,7 @@ import inspect
 import re
 from pathlib import Path
 
-from crossent import catalogue
+from crossent import catalogue, losses
 from crossent.rules import RULES
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +33,18 @@ def rules_page() -> str:
     return RULES_PAGE + "".join(rows)
 
 
+def arguments_page() -> str:
+    """The arguments that losses share, as the module describes them."""
+    text = inspect.getdoc(losses).split("Arguments that all losses share", 1)[1].split("\n", 1)[1]
+    listed = re.sub(r"^(\w[\w ,|]*):", r"- **`\1`**:", text, flags=re.MULTILINE)
+    return (
+        "# Arguments that losses share\n\n"
+        "Made from `crossent.losses` by `make docs`; edit the module's docstring, not this page.\n"
+        + listed.rstrip()
+        + "\n"
+    )
+
+
 def between(text: str, marker: str, body: str) -> str:
     """The text with what stands between two marker comments replaced."""
     pattern = rf"(<!-- {marker}[^>]*-->\n).*?(<!-- /{marker} -->)"
@@ -50,6 +62,7 @@ def pages() -> dict[Path, str]:
         readme: between(readme.read_text(), "choice", choice),
         ROOT / "docs/losses.md": catalogue.as_markdown().rstrip() + "\n",
         ROOT / "docs/rules.md": rules_page(),
+        ROOT / "docs/arguments.md": arguments_page(),
     }
 
 

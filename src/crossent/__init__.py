@@ -12,7 +12,7 @@ You name what you pass: `labels=` beside exactly one of `logits=`, `probs=` and 
 
 from typing import TYPE_CHECKING, Any
 
-from crossent import numpy
+from crossent import numpy as numpy  # xe.numpy, but not in __all__: `import *` would hide NumPy
 from crossent._arrays import kernel_for
 from crossent.errors import (
     ArgumentError,
@@ -77,7 +77,6 @@ __all__ = [
     "log_sum_exp",
     "logit",
     "mean_squared_error",
-    "numpy",
     "odds",
     "poly_loss",
     "recommend",

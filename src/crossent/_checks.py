@@ -351,6 +351,23 @@ def pos_weight_values(weights: np.ndarray) -> None:
     _weights_are_finite("pos_weight", weights, "1 changes nothing.")
 
 
+def sample_weight_values(weights: np.ndarray) -> None:
+    """Finite; negative weights are meant (advantages in policy gradients)."""
+    bad = ~np.isfinite(weights)
+    if bad.any():
+        raise OptionError(
+            f"sample_weight must be finite; got {_first(weights, bad)}. Weight 0 leaves a row out."
+        )
+
+
+def normalizer_value(value: np.ndarray) -> None:
+    if not (value >= 0 and np.isfinite(value)):
+        raise OptionError(
+            f"normalizer must be finite and >= 0; got {_plain(value)}. "
+            "label_weight(...) counts what the mean divides by."
+        )
+
+
 def _weights_are_finite(name: str, weights: np.ndarray, hint: str) -> None:
     bad = ~((weights >= 0) & np.isfinite(weights))
     if bad.any():

@@ -1,7 +1,7 @@
 """Entropy, cross-entropy and KL divergence per row; softmax, sigmoid, their logs and inverses.
 
-The measures give one number per row and reduce nothing. They take what the losses take (see the top
-of `losses`), and integer scores and lists as float64.
+The measures give one number per row and reduce nothing. They take what the losses take
+(`help(crossent.losses)`), and integer scores and lists as float64.
 """
 
 import math

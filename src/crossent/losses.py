@@ -13,8 +13,8 @@ logits | probs | log_probs: exactly one. Logits may be -inf (a masked class). Pr
 axis: the class axis.
 class_weight: one weight >= 0 per class. A row's weight is w = sum_j w_j q_j, with q the unsmoothed
     label.
-sample_weight: one weight per row, broadcast from the leading axes; weight 0 adds nothing, whatever
-    the scores.
+sample_weight: one weight per row, broadcast from the leading axes; may be negative. Weight 0 adds
+    nothing, whatever the scores.
 label_smoothing: s moves the label to (1 - s) q + s u, with u uniform over the row's unmasked
     classes (sigmoid: 1/2).
 ignore_index: label value that is skipped: nothing in value, gradient or denominator, whatever the
@@ -77,7 +77,8 @@ def softmax_cross_entropy(
     Args:
         labels, logits, probs, log_probs, axis, class_weight, sample_weight, label_smoothing,
         ignore_index, temperature,
-            softcap, z_loss, reduction, normalizer: as in every loss; see the top of this module.
+            softcap, z_loss, reduction, normalizer: as in every loss: see
+            `help(crossent.losses)`.
 
     Shape:
         logits (*batch, classes), labels (*batch,) or (*batch, classes) -> () or, for reduction
@@ -145,7 +146,8 @@ def focal_loss(
         gamma: strength, >= 0; 0 gives `softmax_cross_entropy`.
         labels, logits, probs, log_probs, axis, class_weight, sample_weight, label_smoothing,
         ignore_index, temperature,
-            softcap, z_loss, reduction, normalizer: as in every loss; see the top of this module.
+            softcap, z_loss, reduction, normalizer: as in every loss: see
+            `help(crossent.losses)`.
 
     Shape:
         logits (*batch, classes), labels (*batch,) or (*batch, classes) -> () or, for reduction
@@ -211,7 +213,8 @@ def generalized_cross_entropy(
         q: in [0, 1]; 0 gives `softmax_cross_entropy`, 1 the mean absolute error 1 - p.
         labels, logits, probs, log_probs, axis, class_weight, sample_weight, label_smoothing,
         ignore_index, temperature,
-            softcap, z_loss, reduction, normalizer: as in every loss; see the top of this module.
+            softcap, z_loss, reduction, normalizer: as in every loss: see
+            `help(crossent.losses)`.
 
     Shape:
         logits (*batch, classes), labels (*batch,) or (*batch, classes) -> () or, for reduction
@@ -277,7 +280,8 @@ def poly_loss(
         epsilon: weight of 1 - p, >= -1; 0 gives `softmax_cross_entropy`.
         labels, logits, probs, log_probs, axis, class_weight, sample_weight, label_smoothing,
         ignore_index, temperature,
-            softcap, z_loss, reduction, normalizer: as in every loss; see the top of this module.
+            softcap, z_loss, reduction, normalizer: as in every loss: see
+            `help(crossent.losses)`.
 
     Shape:
         logits (*batch, classes), labels (*batch,) or (*batch, classes) -> () or, for reduction
@@ -342,7 +346,8 @@ def sigmoid_cross_entropy(
             axis. It moves the optimal logit by ln(pos_weight): subtract that again before reading
             probabilities.
         labels, logits, probs, log_probs, sample_weight, label_smoothing, ignore_index, reduction,
-            normalizer: as in every loss; see the top of this module.
+            normalizer: as in every loss: see
+            `help(crossent.losses)`.
 
     Shape:
         logits (*any,), labels the same (but for a trailing 1) -> () or, for reduction "none", the
@@ -454,7 +459,8 @@ def mean_squared_error(
 
     Args:
         labels, predictions: real numbers, equal shapes (but for a trailing 1).
-        sample_weight, reduction, normalizer: as in every loss; see the top of this module. Every
+        sample_weight, reduction, normalizer: as in every loss: see
+            `help(crossent.losses)`. Every
             element is a row.
 
     Shape:
@@ -475,7 +481,7 @@ def mean_squared_error(
     library = library_of(
         labels=labels, predictions=predictions, sample_weight=sample_weight, normalizer=normalizer
     )
-    predictions = _numeric(library, "predictions", predictions)
+    predictions = library.as_floats(_numeric(library, "predictions", predictions))
     labels = _numeric(library, "labels", labels)
     rows, dtype = predictions.shape, library.result_dtype(predictions)
     _checks.elementwise(labels.shape, rows, "predictions")
@@ -520,8 +526,8 @@ def label_weight(
         num_classes: number of classes; taken from `class_weight` if that is given.
         reduction: "mean" (sum of sample_weight * w over the kept rows) or "mean_all" (number of
             kept rows).
-        labels, class_weight, sample_weight, ignore_index, axis: as in every loss; see the top of
-            this module.
+        labels, class_weight, sample_weight, ignore_index, axis: as in every loss: see
+            `help(crossent.losses)`.
 
     Shape:
         labels (*batch,) or (*batch, classes) -> (), float64.
@@ -555,7 +561,7 @@ def label_weight(
             kept = None if ignore_index is None else xp.stop_gradient(labels) != ignore_index
             weight = _row_weight(library, sample_weight, rows)
             xp = library.namespace(weight)
-            return _denominator(xp, None, weight, kept, rows, reduction)
+            return _denominator(xp, None, weight, kept, rows, reduction)[()]
     else:
         last = _checks.class_axis(axis, labels.ndim)
         scores_shape = labels.shape
@@ -569,7 +575,7 @@ def label_weight(
     weight = _row_weight(library, sample_weight, rows)
     xp = library.namespace(target.labels, target.class_weight, weight)
     row_weight = _label_row_weight(xp, target)
-    return _denominator(xp, row_weight, weight, target.kept, rows, reduction)
+    return _denominator(xp, row_weight, weight, target.kept, rows, reduction)[()]
 
 
 # ---- the softmax family
@@ -1012,6 +1018,7 @@ def _row_weight(library: Any, sample_weight: Any, rows: tuple[int, ...]) -> Any:
         return None
     weight = _numeric(library, "sample_weight", sample_weight)
     padded = _checks.row_weight_shape(weight.shape, rows)
+    _checks.sample_weight_values(library.checked(weight))
     xp = library.namespace(weight)
     return xp.reshape(xp.widen(weight), padded)
 
@@ -1025,6 +1032,7 @@ def _divisor(library: Any, normalizer: Any) -> Any:
             f"normalizer must be one number; got shape {value.shape}. Add it up first, e.g. "
             "label_weight(...)."
         )
+    _checks.normalizer_value(library.checked(value))
     xp = library.namespace(value)
     return xp.stop_gradient(xp.widen(value))
 

@@ -117,6 +117,11 @@ def as_array(name: str, value: Any) -> Any:
     """The argument as an array of its own dtype; lists of numbers by NumPy's rules."""
     if _is_traced(value):
         return value
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise DTypeError(
+            f"{name} must be a plain array; got {np.ma.count_masked(value)} masked entries. "
+            "Leave those rows out, or fill them: ignore_index skips labels, sample_weight 0 rows."
+        )
     try:
         array = np.asarray(value)
     except ValueError:
@@ -133,6 +138,11 @@ def as_scores(name: str, value: Any) -> Any:
     if not is_own(value) and not hasattr(value, "__array__") and array.dtype.kind in "iub":
         array = array.astype(np.float64)
     return array
+
+
+def as_floats(array: Any) -> Any:
+    """Integers and bools as float64, so that no digit is lost; floats as they are."""
+    return array.astype(np.float64) if dtype_name(array) not in _checks.FLOATS else array
 
 
 def dtype_name(array: Any) -> str:
@@ -222,7 +232,12 @@ def softmax(logits: np.ndarray, options: RowOptions) -> np.ndarray:
 
 def class_ids(labels: Any, rows: tuple[int, ...], ignored: int | None) -> tuple[np.ndarray, Any]:
     """Class ids as indices of shape `rows`, 0 where ignored, and the kept rows (None: all)."""
-    plain = _stripped(labels).reshape(rows)
+    if _is_traced(labels):
+        raise DTypeError(
+            f"labels must be a distribution to be differentiated; got class ids of shape "
+            f"{labels.shape}. Class ids have no gradient."
+        )
+    plain = labels.reshape(rows)
     if ignored is None:
         return plain.astype(np.int64, copy=False), None
     kept = plain != ignored
@@ -268,9 +283,12 @@ def _narrowed(gradient: Any, dtype: Any) -> Any:
 
 def _differentiable(name: str, options: dict[str, Any]) -> Any:
     if options.get(name) is None:
-        given = ", ".join(sorted(key for key, value in options.items() if value is not None))
+        given = sorted(key for key, value in options.items() if value is not None)
+        others = [key for key in given if key in ("probs", "log_probs", "predictions", "x", "p")]
         raise ArgumentError(
-            f"wrt must name an argument that is given; got {name!r} beside {given}. Pass {name}=."
+            f"wrt must name an argument that is given; got {name!r} beside "
+            f"{', '.join(given) or 'none'}. Pass "
+            + (f'wrt="{others[0]}".' if others else f"{name}=.")
         )
     value = options[name]
     array = as_array(name, value)
