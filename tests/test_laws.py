@@ -157,7 +157,8 @@ def test_each_row_of_the_gradient_sums_to_zero(loss, call):
     assume(not call.keys() & {"z_loss", "softcap"})
     _, gradient = value_and_grad(loss, **call, reduction="none")
     sizes = np.abs(gradient).sum(axis=1)
-    assert np.all(np.abs(gradient.sum(axis=1)) <= 64 * EPS * sizes)
+    # Subnormal weights round to whole multiples of the smallest number.
+    assert np.all(np.abs(gradient.sum(axis=1)) <= 64 * EPS * sizes + 64 * 5e-324)
 
 
 @LAW

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from calibrated_data import CONFIDENT, ONE, TAGS, TEN, TWO, calibrated, put, yes_no
 
+import crossent
 import crossent as xe
 
 MANY = calibrated(2000, 3)
@@ -351,3 +352,28 @@ def test_a_single_row_of_scores_may_come_without_an_axis() -> None:
     assert codes(labels=[0.0, 1.0, 0.0], logits=[0.5, 2.0, -1.0], loss="softmax") == []
     assert codes(labels=0, logits=0.5) == ["A5"]
     assert codes(labels=[0, 1], logits=[[0.5, 1.0], [1.0, 0.2]], axis=5) == ["A5"]
+
+
+def test_an_absent_class_0_that_the_model_prefers_is_no_1_based_label():
+    rng = np.random.default_rng(0)
+    labels, logits = rng.integers(1, 5, 300), rng.normal(0, 1, (300, 5))
+    logits[:, 0] += 6
+    assert "B7" not in [f.code for f in crossent.review(labels=labels, logits=logits)]
+    always_0 = np.tile([2.0, 0.0], (40, 1)) + rng.normal(0, 0.1, (40, 2))
+    assert crossent.review(labels=np.ones(40, int), logits=always_0) == []
+
+
+def test_rounded_scores_of_a_rare_class_are_no_dead_layer():
+    rng = np.random.default_rng(0)
+    p = 1 / (1 + np.exp(-rng.normal(-10, 1, 20_000)))
+    labels = (rng.random(20_000) < p).astype(int)
+    rounded = np.stack([1 - p, p], axis=1).round(3)
+    assert "A6" not in [f.code for f in crossent.review(labels=labels, probs=rounded)]
+
+
+def test_logits_early_in_training_are_only_worth_a_note():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 5, 500)
+    logits = 0.1 * np.eye(5)[labels] + 0.001 * rng.normal(size=(500, 5))
+    found = crossent.review(labels=labels, logits=logits)
+    assert [(f.code, f.severity) for f in found] == [("B3c", "I")]

@@ -57,6 +57,9 @@ class ScoreFacts(Facts):
         self.shift_judged = 0
         self.right_as_is = 0
         self.right_shifted = 0
+        # The same for labels 2 and up: a model that always says class 0 hits no label's neighbour.
+        self.right_as_is_from_2 = 0
+        self.right_shifted_from_2 = 0
 
     def see_forms(self, raw: NDArray[Any], forms: NDArray[np.int8], numbers: Rows) -> None:
         for form, hits in self.forms.items():
@@ -143,6 +146,9 @@ class ScoreFacts(Facts):
         self.shift_judged += int(np.count_nonzero(either))
         self.right_as_is += int(np.count_nonzero(either & (best == index)))
         self.right_shifted += int(np.count_nonzero(either & (best == index - 1)))
+        from_2 = either & (index >= 2)
+        self.right_as_is_from_2 += int(np.count_nonzero(from_2 & (best == index)))
+        self.right_shifted_from_2 += int(np.count_nonzero(from_2 & (best == index - 1)))
 
     def judge_chances(
         self,

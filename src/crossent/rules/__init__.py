@@ -50,7 +50,7 @@ _EXPLAINED_BY = {
     "B2 scores": {"B1 scores", "B5 scores", "B6 scores"},
     "B3 scores": {"A6 scores", "B6 scores"},
     "B3c scores": {"B1 scores", "B1b scores", "B3 scores", "B6 scores", "B8 scores"},
-    "B8 scores": {"B6 scores"},
+    "B8 scores": {"A4 labels", "B6 scores"},
 }
 
 

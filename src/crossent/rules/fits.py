@@ -12,14 +12,14 @@ from crossent.profile import Family, Profile
 
 # Fits look at no more numbers than this: two digits are all that the rules read.
 _FIT_NUMBERS = 500_000
-# Half of 3.84, the 95 % point of chi-squared with one degree of freedom.
-_HALF_CHI2 = 1.92
+# Half of 25, five standard errors: weaker bounds fire on noise once in a few dozen files.
+_HALF_CHI2 = 12.5
 _LOWEST, _HIGHEST = -6.0, 10.0
 
 
 @dataclass(frozen=True)
 class Multiplier:
-    """The factor on the logits that fits best, the lower end of its 95 % interval, the rows."""
+    """The factor on the logits that fits best, the lower end of its interval of 5 s.e., the rows."""
 
     best: float
     low: float
@@ -139,6 +139,14 @@ def as_probs_or_logits(profile: Profile) -> Comparison:
         mean_label=float(labels.mean()),
         rows=len(scores),
     )
+
+
+def commonest_label(profile: Profile) -> int:
+    """How often the commonest label occurs in the sample."""
+    sample: tuple[NDArray[Any], ...] = profile.sample.rows()
+    if not sample or not len(sample[0]):
+        return 0
+    return int(np.unique(sample[0], axis=0, return_counts=True)[1].max())
 
 
 def commonest_row(profile: Profile) -> tuple[int, int]:

@@ -187,7 +187,8 @@ def squeezed_logits(p: Profile) -> Iterator[Finding]:
         return
     yield Finding(
         code="B3c",
-        severity="W",
+        # Logits that hardly leave 0 are more often a model that has only begun to learn.
+        severity="W" if max(abs(s.extent.low), abs(s.extent.high)) >= 0.5 else "I",
         argument="logits",
         what=f"logits lie within [-1, 1] and fit best when multiplied by {fit.best:.3g}",
         evidence={
@@ -197,7 +198,8 @@ def squeezed_logits(p: Profile) -> Iterator[Finding]:
             "min": s.extent.low,
             "max": s.extent.high,
         },
-        why="Squashed scores (cosines, tanh) keep the loss high however right the model is.",
+        why="Squashed scores (cosines, tanh), or a model early in training: the loss stays high "
+        "however right the model is.",
         fix="Multiply them by a fixed or learned scale in the model; temperature=1/scale here.",
     )
 

@@ -96,7 +96,7 @@ def no_distribution(p: Profile) -> Iterator[Finding]:
     if p.columns < 2 or p.family != "softmax":
         return
     if p.layout == "matrix" and not labels.outside.count:
-        votes = "Several classes true per row? sigmoid_cross_entropy. Votes? Divide by the row sum."
+        votes = 'Several true per row? loss="sigmoid". Votes? Divide by the row sum.'
         tolerance, off = labels.sums.beyond(labels.written)
         yield from _sums_off("labels", "sum to 1", tolerance, labels.sums, off, votes)
     if p.kind != "logits" and not are_percentages(p):
@@ -239,10 +239,20 @@ def _labels_start_at_one(p: Profile) -> bool:
     if labels.extent.high == last:
         # Scores that agree with the labels as they are speak for a last class without a column.
         return _shift_z(p) > -5
-    return labels.extent.high < last and p.layout == "ids" and _shift_z(p) > 5
+    # A model that says class 0 whatever the row is "one before" every label 1: that proves nothing.
+    s = p.scores
+    return (
+        labels.extent.high < last
+        and p.layout == "ids"
+        and _shift_z(p) > 5
+        and _apart(s.right_shifted_from_2, s.right_as_is_from_2) > 5
+    )
 
 
 def _shift_z(p: Profile) -> float:
     """Standard errors by which argmax is label - 1 more often than label, where it can be both."""
-    shifted, as_is = p.scores.right_shifted, p.scores.right_as_is
+    return _apart(p.scores.right_shifted, p.scores.right_as_is)
+
+
+def _apart(shifted: int, as_is: int) -> float:
     return (shifted - as_is) / math.sqrt(shifted + as_is) if shifted + as_is else 0.0

@@ -5,7 +5,7 @@ from typing import Any
 
 from crossent.profile import SENTINELS, Profile
 from crossent.rules.finding import Finding, places
-from crossent.rules.fits import commonest_row
+from crossent.rules.fits import commonest_label, commonest_row
 
 # Fewer equal or whole rows than this are an example, not a sign.
 _MIN_ROWS = 10
@@ -78,6 +78,9 @@ def _sameness(p: Profile) -> dict[str, Any] | None:
         return {"rows": s.rows, "rows_compared": s.rows, "identical": s.rows}
     same, sampled = commonest_row(p)
     if sampled < _MIN_ROWS or same <= 0.99 * sampled:
+        return None
+    # Where one class is nearly all of the labels, rounded scores of a good model are as alike.
+    if commonest_label(p) >= same:
         return None
     return {"rows": s.rows, "rows_compared": sampled, "identical": same}
 
