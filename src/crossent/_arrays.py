@@ -16,9 +16,8 @@ def library_of(**arguments: Any) -> Any:
         if owner in _FOREIGN:
             raise DTypeError(
                 f"{name} must be a NumPy array, a list or a number; got {owner} "
-                f"{type(value).__name__}. "
-                f"Convert it with np.asarray({name}) after detaching it; {owner} is not supported "
-                "yet."
+                f"{type(value).__name__}. Detach it and convert it with np.asarray({name}): "
+                f"{owner} is not supported yet."
             )
     return numpy
 

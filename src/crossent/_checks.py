@@ -7,6 +7,7 @@ Knows no library: dtypes are names such as "float32", values arrive as NumPy arr
 """
 
 import math
+import reprlib
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -48,21 +49,30 @@ def number(
     name: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False
 ) -> float:
     """A finite Python number within its bounds."""
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    inside = is_number and math.isfinite(value) and low <= value <= high
-    if not inside or (open_low and value == low):
-        bounds = f"{'>' if open_low else '>='} {low:g}" + (
-            "" if high == math.inf else f" and <= {high:g}"
-        )
+    result = _as_float(value)
+    inside = math.isfinite(result) and low <= result <= high
+    if not inside or (open_low and result == low):
+        bounds = "" if low == -math.inf else f" {'>' if open_low else '>='} {low:g}"
+        bounds += "" if high == math.inf else f" and <= {high:g}"
         raise OptionError(
-            f"{name} must be a finite Python number {bounds}; got {_shown(value)}. "
-            f"Pass a plain float."
+            f"{name} must be a finite Python number{bounds}; got {_shown(value)}. "
+            "Pass a plain float; it has no gradient."
         )
-    return float(value)
+    return result
+
+
+def _as_float(value: Any) -> float:
+    """The number as a float; NaN for what is no number, infinity for integers beyond floats."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def reduction(value: Any, normalizer: Any) -> None:
-    if value not in REDUCTIONS:
+    if not isinstance(value, str) or value not in REDUCTIONS:
         raise OptionError(
             f'reduction must be "mean", "sum", "mean_all" or "none"; got {_shown(value)}. '
             '"mean" divides by the weight of the kept rows.'
@@ -74,14 +84,19 @@ def reduction(value: Any, normalizer: Any) -> None:
         )
 
 
-def class_axis(axis: Any, rank: int) -> int:
+def class_axis(axis: Any, rank: int, name: str = "scores") -> int:
     """The class axis as a non-negative number."""
     if not _is_int(axis):
         raise OptionError(f"axis must be an int; got {_shown(axis)}. -1 is the last axis.")
+    if rank == 0:
+        raise ShapeError(
+            f"{name} must have a class axis, shape (*batch, classes); got one number. "
+            "A yes/no score by itself belongs to sigmoid or sigmoid_cross_entropy."
+        )
     if not -rank <= axis < rank:
         raise ShapeError(
-            f"axis must lie in [{-rank}, {rank}) for scores of rank {rank}; got {axis}. "
-            "Scores need a class axis: shape (*batch, classes)."
+            f"axis must lie in [{-rank}, {rank}) for {name} of rank {rank}; got {axis}. "
+            "-1 is the last axis."
         )
     return int(axis) % rank
 
@@ -93,7 +108,7 @@ def scores(name: str, dtype: str, shape: Shape) -> None:
     if dtype in INTEGERS or dtype == "bool":
         hint = "Are they and labels swapped? Otherwise convert them to floats first."
     else:
-        hint = "Convert them to float32 or float64 first."
+        hint = _conversion(dtype, "Convert them to float32 or float64 first.")
     raise DTypeError(f"{name} must be floating point; got {dtype} of shape {shape}. {hint}")
 
 
@@ -101,9 +116,17 @@ def numeric(name: str, dtype: str, shape: Shape) -> None:
     """Anything that can be read as real numbers."""
     if dtype not in FLOATS and dtype not in INTEGERS and dtype != "bool":
         raise DTypeError(
-            f"{name} must hold real numbers; got {dtype} of shape {shape}. Convert it to a float "
-            "dtype first."
+            f"{name} must hold real numbers; got {dtype} of shape {shape}. "
+            f"{_conversion(dtype, 'Convert it to a float dtype first.')}"
         )
+
+
+def _conversion(dtype: str, otherwise: str) -> str:
+    # None, dicts, sets and generators become object arrays, as do lists that hold None; pandas
+    # keeps names as objects.
+    if dtype.startswith("object") and dtype != "object (str)":
+        return "Pass an array or a list of numbers, not of objects."
+    return otherwise
 
 
 def classes(name: str, shape: Shape, axis: int) -> int:
@@ -118,9 +141,12 @@ def classes(name: str, shape: Shape, axis: int) -> int:
 def is_distribution(shape: Shape, dtype: str, scores_shape: Shape, axis: int) -> bool:
     """Whether labels are a distribution over the classes (else they are class ids)."""
     if dtype not in FLOATS and dtype not in INTEGERS and dtype != "bool":
+        names = (
+            "Map names to ids 0..classes-1 first, e.g. with np.unique(names, return_inverse=True)."
+        )
         raise DTypeError(
             f"labels must be class ids (integers) or a distribution; got {dtype} of shape {shape}. "
-            "Map names to ids 0..classes-1 first, e.g. with np.unique(names, return_inverse=True)."
+            f"{_conversion(dtype, names)}"
         )
     rows = scores_shape[:axis] + scores_shape[axis + 1 :]
     if shape == scores_shape and not (scores_shape[axis] == 1 and dtype in INTEGERS):
@@ -129,13 +155,18 @@ def is_distribution(shape: Shape, dtype: str, scores_shape: Shape, axis: int) ->
         return False
     raise ShapeError(
         f"labels must have shape {rows} (class ids) or {scores_shape} (a distribution) to match "
-        "the scores "
-        f"{scores_shape} with class axis {axis}; got {shape}. "
-        f"{_shape_hint(shape, scores_shape, axis)}"
+        f"the scores {scores_shape} with class axis {axis}; got {shape}. "
+        f"{_shape_hint(shape, dtype, scores_shape, axis)}"
     )
 
 
-def _shape_hint(shape: Shape, scores_shape: Shape, axis: int) -> str:
+def _shape_hint(shape: Shape, dtype: str, scores_shape: Shape, axis: int) -> str:
+    if len(shape) > len(scores_shape):
+        return "Are labels and scores swapped?"
+    axes = range(len(scores_shape))
+    others = [k for k in axes if shape == scores_shape[:k] + scores_shape[k + 1 :]]
+    if others and dtype in INTEGERS:
+        return f"If axis {others[0]} holds the classes, pass axis={others[0]}."
     if shape and len(shape) == len(scores_shape) and sorted(shape) == sorted(scores_shape):
         return "Is the class axis another one? Pass axis=."
     if len(shape) == 1 and shape[0] == scores_shape[axis] and len(scores_shape) > 1:
@@ -155,8 +186,7 @@ def id_dtype(dtype: str, shape: Shape, num_classes: int) -> None:
     if dtype in FLOATS and num_classes > 2 / EPSILON[dtype]:
         raise DTypeError(
             f"labels must keep every class apart; got {dtype} of shape {shape} for {num_classes} "
-            "classes, "
-            f"which it holds exactly only up to {int(2 / EPSILON[dtype])}. Pass integer labels."
+            f"classes, which it does only up to {int(2 / EPSILON[dtype])}. Pass integer labels."
         )
 
 
@@ -175,11 +205,22 @@ def ignore_index(value: Any, distribution: bool) -> None:
         )
 
 
-def class_weight(shape: Shape, num_classes: int) -> None:
-    if shape != (num_classes,):
+def class_weight(shape: Shape, num_classes: int | None) -> int:
+    """The number of classes, which is that of the weights where only they tell it."""
+    if len(shape) != 1 or shape[0] != (num_classes or shape[0] or 1):
+        length = "classes" if num_classes is None else num_classes
         raise ShapeError(
-            f"class_weight must have one entry per class, shape ({num_classes},); got {shape}. "
+            f"class_weight must have one entry per class, shape ({length},); got {shape}. "
             "For one weight per row use sample_weight."
+        )
+    return shape[0]
+
+
+def num_classes(value: Any) -> None:
+    if not _is_int(value) or value < 1:
+        raise OptionError(
+            f"num_classes must be an int >= 1; got {_shown(value)}. It is the length of the class "
+            "axis of the scores."
         )
 
 
@@ -187,8 +228,8 @@ def pos_weight(shape: Shape, scores_shape: Shape) -> None:
     if shape not in ((), (1,), scores_shape[-1:]):
         raise ShapeError(
             f"pos_weight must be a number or have one entry per label, shape {scores_shape[-1:]}, "
-            "for scores of "
-            f"shape {scores_shape}; got {shape}. For one weight per element use sample_weight."
+            f"for scores of shape {scores_shape}; got {shape}. "
+            "For one weight per element use sample_weight."
         )
 
 
@@ -206,9 +247,11 @@ def row_weight_shape(shape: Shape, rows: Shape, name: str = "sample_weight") -> 
 def elementwise(labels: Shape, scores_shape: Shape, name: str = "logits") -> None:
     """Labels and scores of an elementwise loss: the same shape but for a trailing 1."""
     if scores_shape not in (labels, (*labels, 1), labels[:-1] if labels[-1:] == (1,) else labels):
+        ids = labels == scores_shape[:-1] and name != "predictions"
         raise ShapeError(
             f"labels must have the shape of {name}, {scores_shape}; got {labels}. "
-            "Every element has its own label: nothing is broadcast."
+            + ("Class ids? They belong to softmax_cross_entropy; here " if ids else "Here ")
+            + "every element has its own label."
         )
 
 
@@ -226,9 +269,11 @@ def id_values(labels: np.ndarray, num_classes: int, ignored: int | None) -> None
         wide = labels.astype(np.float64)
         fractional = kept & ~(wide == np.floor(wide))
         if fractional.any():
+            nan = np.isnan(wide[fractional]).all()
             raise LabelError(
                 f"labels must be whole class ids; got {_first(wide, fractional)}. "
-                f"A distribution needs the shape of the scores."
+                + ("Mark rows to skip by -100, and pass ignore_index=-100." if nan else "")
+                + ("" if nan else "A distribution needs the shape of the scores.")
             )
         labels = wide
     bad = kept & ~((labels >= 0) & (labels < num_classes))
@@ -243,8 +288,11 @@ def _id_hint(kept: np.ndarray, bad: np.ndarray, num_classes: int) -> str:
     if kept.min() == 1 and kept.max() == num_classes:
         return "1-based? Subtract 1."
     values = np.unique(bad)
-    if values.size == 1 and (values[0] < 0 or values[0] in (254, 255)):
-        return f"If {values[0]:g} marks rows to skip, pass ignore_index={values[0]:g}."
+    if values.size == 1 and values[0] == -1 and num_classes == 2 and not (kept == 0).any():
+        return "-1/+1 labels? Use (labels + 1) // 2."
+    if values.size == 1 and (values[0] < 0 or values[0] in (254, 255)) and np.isfinite(values[0]):
+        marker = _plain(values[0])
+        return f"If {marker} marks rows to skip, pass ignore_index={marker}."
     return "Check the number of classes, or pass ignore_index= for a value that marks rows to skip."
 
 
@@ -256,20 +304,23 @@ def distribution_values(labels: np.ndarray, axis: int) -> None:
     if bad.any():
         raise LabelError(
             f"labels must be a distribution with entries in [0, 1]; got {_first(labels, bad)}. "
-            f"{_range_hint(labels)}"
+            f"{_range_hint(labels, labels[bad], distribution=True)}"
         )
     sums = labels.sum(axis=axis, dtype=np.float64)
     off = ~(np.abs(sums - 1) <= sum_tolerance(labels.dtype.name, labels.shape[axis]))
     if off.any():
-        multi_hot = bool(((labels == 0) | (labels == 1)).all())
-        hint = (
-            "Several classes true per row? That is multi-label: sigmoid_cross_entropy."
-            if multi_hot
-            else "Divide each row by its sum if they are counts or votes."
-        )
         raise LabelError(
-            f"labels must sum to 1 over the classes; got sums {_first(sums, off)}. {hint}"
+            f"labels must sum to 1 over the classes; got sums {_first(sums, off)}. "
+            f"{_sum_hint(labels, sums)}"
         )
+
+
+def _sum_hint(labels: np.ndarray, sums: np.ndarray) -> str:
+    if not ((labels == 0) | (labels == 1)).all():
+        return "Divide each row by its sum if they are counts or votes."
+    if sums.max() <= 1:
+        return "No class true in a row? To skip it, put any label there, and sample_weight 0."
+    return "Several classes true per row? That is multi-label: sigmoid_cross_entropy."
 
 
 def sigmoid_label_values(labels: np.ndarray, ignored: int | None) -> None:
@@ -280,41 +331,62 @@ def sigmoid_label_values(labels: np.ndarray, ignored: int | None) -> None:
     bad = kept & ~((labels >= 0) & (labels <= 1))
     if bad.any():
         raise LabelError(
-            f"labels must lie in [0, 1]; got {_first(labels, bad)}. {_range_hint(labels[kept])}"
+            f"labels must lie in [0, 1]; got {_first(labels, bad)}. "
+            f"{_range_hint(labels[kept], labels[bad], distribution=False)}"
         )
 
 
-def _range_hint(labels: np.ndarray) -> str:
-    values = labels[~np.isnan(labels)] if labels.dtype.kind not in "iu" else labels
-    if values.size == 0:
-        return "NaN is no label."
-    distinct = set(np.unique(values[:100_000]).tolist())
-    if distinct <= {-1, 1}:
+def _range_hint(labels: np.ndarray, bad: np.ndarray, *, distribution: bool) -> str:
+    """The likely cause, from the labels that count and those of them outside [0, 1]."""
+    wrong = np.unique(bad[~np.isnan(bad)]).astype(np.float64)
+    if wrong.size == 0:
+        return "NaN is no label: to skip it, put any label there, and sample_weight 0."
+    if wrong.tolist() == [-1] and not ((labels >= 0) & (labels < 1)).any():
         return "-1/+1 labels? Use (labels + 1) / 2."
-    if values.min() >= 0 and values.max() == 255:
-        return "0..255 masks? Divide by 255; if 255 marks what to skip, pass ignore_index=255."
-    if distinct <= {-1, 0, 1} or distinct <= {-100, 0, 1}:
-        return f"If {min(distinct):g} marks what to skip, pass ignore_index={min(distinct):g}."
-    return "Labels are probabilities: 0, 1, or between."
+    if wrong[0] > 1 and wrong[-1] == 255:
+        skip = "." if distribution else "; if 255 marks what to skip, pass ignore_index=255."
+        return f"0..255 masks? Divide by 255{skip}"
+    if wrong.tolist() in ([-1], [-100]):
+        marker = _plain(wrong[0])
+        # Distributions have no ignore_index.
+        skip = "put any label there, and sample_weight 0" if distribution else ""
+        return f"If {marker} marks what to skip, {skip or f'pass ignore_index={marker}'}."
+    if wrong[0] > 1 and distribution:
+        return "Divide each row by its sum if they are counts, votes or percentages."
+    if wrong[0] > 1 and (wrong == np.floor(wrong)).all():
+        return "Class ids? They belong to softmax_cross_entropy; percentages are divided by 100."
+    return "Labels are probabilities, 0, 1, or between: are they and the scores swapped?"
 
 
+@np.errstate(invalid="ignore")  # NaN may be compared
 def probability_values(name: str, probs: np.ndarray, axis: int | None) -> None:
     """Probabilities lie in [0, 1] and sum to 1 over a class axis. NaN passes: its loss is NaN."""
     bad = (probs < 0) | (probs > 1)
     if bad.any():
         raise ScoreError(
-            f"{name} must lie in [0, 1]; got {_first(probs, bad)}. Did you mean logits=?"
+            f"{name} must lie in [0, 1]; got {_first(probs, bad)}. {_probability_hint(name, probs)}"
         )
     if axis is not None:
         _check_sums(name, probs.sum(axis=axis, dtype=np.float64), probs, axis)
 
 
+def _probability_hint(name: str, probs: np.ndarray) -> str:
+    positive = not (probs < 0).any()
+    if name == "p":
+        return "Divide percentages by 100." if positive else "sigmoid(x) turns logits into p."
+    if positive:
+        return "Did you mean logits=? Percentages are divided by 100."
+    return "Did you mean logits=?" if (probs > 0).any() else "Did you mean log_probs=?"
+
+
+@np.errstate(invalid="ignore")  # NaN may be compared
 def log_probability_values(name: str, log_probs: np.ndarray, axis: int | None) -> None:
     """Log-probabilities are <= 0; over a class axis their exponentials sum to 1."""
     bad = log_probs > 0
     if bad.any():
+        meant = "logits" if ((log_probs < 0) | (log_probs > 1)).any() else "probs"
         raise ScoreError(
-            f"{name} must be <= 0; got {_first(log_probs, bad)}. Did you mean logits= or probs=?"
+            f"{name} must be <= 0; got {_first(log_probs, bad)}. Did you mean {meant}=?"
         )
     if axis is not None:
         sums = np.exp(log_probs.astype(np.float64)).sum(axis=axis)
@@ -392,10 +464,10 @@ def _place(place: Sequence[int]) -> str:
 
 
 def _plain(value: Any) -> str:
-    return f"{float(value):.7g}"
+    return str(int(value)) if isinstance(value, Integral) else f"{float(value):.7g}"
 
 
 def _shown(value: Any) -> str:
-    if hasattr(value, "shape") and getattr(value, "shape", ()) != ():
+    if hasattr(value, "shape") and not isinstance(value, np.generic):
         return f"{type(value).__name__} of shape {tuple(value.shape)}"
-    return repr(value)
+    return reprlib.repr(value)

@@ -4,21 +4,20 @@ Every softmax loss is arithmetic on these few numbers per row. Kernels (and late
 what is here; nothing here knows a library. Arrays come with the class axis last and in the dtype
 that is computed in: this file never casts.
 
-With target t_j (the label distribution q_j times the class weight; ids count as one-hot), t
-= sum of t_j:
+With target t_j, the label distribution q_j times the class weight w_j (ids count as one-hot):
 
-    peak        max x                                       gradient: none, a constant for every
-    loss here log_sum     log1p(S), S = sum of exp(x_j - peak) over all j but one occurrence of the
-    peak      p = softmax(x) label_gap   sum of t_j (x_j - peak), with 0 * -inf = 0
-    t_j nll         t * log_sum - label_gap = sum of t_j (-log p_j)
-    t * p_j - t_j target_sum  t
-    none mean_gap    mean over the unmasked classes of w_j (x_j - peak), w the class weights
-    w_j / unmasked mean_weight mean of w_j over the unmasked classes
-    none
+    statistic    definition                                              gradient in x
+    peak         max x                                                   none: held constant
+    log_sum      log1p(S), S the sum of exp(x_j - peak) over all j       p = softmax(x)
+                 but one occurrence of the peak
+    label_gap    sum of t_j (x_j - peak), with 0 * -inf = 0              t_j
+    nll          t log_sum - label_gap = sum of t_j (-log p_j)           t p_j - t_j
+    target_sum   t, the sum of t_j                                       none
+    mean_gap     mean over the unmasked classes of w_j (x_j - peak)      w_j / unmasked
+    mean_weight  mean over the unmasked classes of w_j                   none
 
-The peak's own term never enters the sum: in a confident row S is 1e-30 and 1 + S would lose all of
-it. A row that is all -inf, or holds NaN or +inf, is NaN in every statistic (peak - peak poisons
-it).
+The peak's own term never enters the sum: in a confident row S is 1e-30, and 1 + S would lose it.
+A row that is all -inf, or holds NaN or +inf, is NaN in every statistic (peak - peak poisons it).
 """
 
 from typing import Any, NamedTuple
@@ -57,6 +56,7 @@ class _Softmax(NamedTuple):
     rest: Any  # S
     poison: Any  # 0, or NaN in rows that have no softmax
     slope: Any  # derivative of the transformed logit with respect to the logit
+    masked: Any  # classes at -inf; a gap may also overflow to -inf
 
 
 def row_statistics(
@@ -82,7 +82,7 @@ def row_statistics(
             label_gap, nll = xp.times(target_sum, label_gap), xp.times(target_sum, nll)
     mean_gap, mean_weight = xp.zeros_like(nll), xp.ones_like(nll)
     if options.with_mean:
-        share = mean_share(xp, parts.gap == -xp.inf, class_weight)
+        share = mean_share(xp, parts.masked, class_weight)
         mean_gap = xp.sum(share * xp.where(share == 0, 0.0, parts.gap), axis=-1)
         mean_weight = xp.sum(share, axis=-1)
     # NaN rows are NaN in every statistic, also where the label's own gap is finite or 0.
@@ -130,7 +130,7 @@ def row_gradient(
         terms.append(upstream.label_gap[..., None] * target)
         used = used | (upstream.label_gap != 0)
     if upstream.mean_gap is not None:
-        share = mean_share(xp, parts.gap == -xp.inf, class_weight)
+        share = mean_share(xp, parts.masked, class_weight)
         terms.append(upstream.mean_gap[..., None] * share)
         used = used | (upstream.mean_gap != 0)
     if not terms:
@@ -142,23 +142,29 @@ def row_gradient(
 
 
 def target_gradient(xp: Any, upstream: RowStatistics, logits: Any, options: RowOptions) -> Any:
-    """Gradient with respect to each entry t_j of the target, for distributions."""
+    """Gradient with respect to each entry t_j of the target; 0 in rows without a coefficient."""
     parts = _softmax_parts(xp, logits, options)
-    log_sum = xp.log1p(parts.rest) + parts.poison
-    gradient = xp.zeros_like(parts.gap) + parts.poison
+    gradient: Any = xp.zeros_like(parts.gap)
+    used: Any = False
     if upstream.nll is not None:
-        gradient = gradient + xp.times(upstream.nll[..., None], log_sum - parts.gap)
+        surprisals = xp.log1p(parts.rest) + parts.poison - parts.gap
+        gradient = gradient + xp.times(upstream.nll[..., None], surprisals)
+        used = used | (upstream.nll != 0)
     if upstream.label_gap is not None:
         gradient = gradient + xp.times(upstream.label_gap[..., None], parts.gap)
+        used = used | (upstream.label_gap != 0)
     if upstream.target_sum is not None:
         gradient = gradient + upstream.target_sum[..., None]
-    return gradient
+        used = used | (upstream.target_sum != 0)
+    if used is False:
+        return gradient
+    return xp.where(used[..., None], gradient + parts.poison, 0.0)
 
 
 def mean_gradient(xp: Any, upstream: RowStatistics, logits: Any, options: RowOptions) -> Any:
     """Gradient of mean_gap and mean_weight with respect to each row's class weights."""
     parts = _softmax_parts(xp, logits, options)
-    share = mean_share(xp, parts.gap == -xp.inf, None)
+    share = mean_share(xp, parts.masked, None)
     gradient = xp.zeros_like(share)
     if upstream.mean_gap is not None:
         gap = xp.where(share == 0, 0.0, parts.gap)
@@ -204,9 +210,14 @@ def statistics_of_probs(
         share = mean_share(xp, scores == (-xp.inf if log else 0), class_weight)
         mean_gap = -xp.sum(xp.times(share, surprisal(xp, scores, log=log)), axis=-1)
         mean_weight = xp.sum(share, axis=-1)
-    # A NaN anywhere makes the row NaN, as it does in logits.
-    poison = xp.stop_gradient(xp.sum(xp.where(xp.isnan(scores), scores, 0.0), axis=-1))
+    poison = row_poison(xp, scores)
     return RowStatistics(zero, zero, -nll, nll + poison, target_sum, mean_gap + poison, mean_weight)
+
+
+def row_poison(xp: Any, scores: Any) -> Any:
+    """0, or NaN in rows that hold a NaN; so is its gradient, unless nothing flows back."""
+    nan = xp.sum(xp.where(xp.isnan(scores), scores, 0.0), axis=-1, keepdims=True)
+    return xp.sum(xp.times(xp.stop_gradient(nan), scores), axis=-1)
 
 
 def surprisal(xp: Any, scores: Any, *, log: bool) -> Any:
@@ -238,7 +249,7 @@ def _softmax_parts(xp: Any, logits: Any, options: RowOptions) -> _Softmax:
         exp = exp * (1 + _lost_by_subtraction(xp, x, peak) / options.temperature)
     at_peak = xp.arange(x.shape[-1]) == highest[..., None]
     rest = xp.sum(xp.where(at_peak, 0.0, exp), axis=-1, keepdims=True)
-    return _Softmax(peak, gap, exp, rest, peak - peak, slope)
+    return _Softmax(peak, gap, exp, rest, peak - peak, slope, x == -xp.inf)
 
 
 def _lost_by_subtraction(xp: Any, x: Any, peak: Any) -> Any:

@@ -1,14 +1,14 @@
 """The exceptions crossent raises; each is also the builtin that a caller would catch.
 
 CrossentError
-├── ShapeError      (ValueError)   shapes or ranks do not fit each other
-├── LabelError      (ValueError)   labels out of range, fractional ids, distributions that do not
-sum to 1 ├── ScoreError      (ValueError)   probabilities outside [0, 1] or not summing to 1 ├──
-OptionError     (ValueError)   an option has a value that it cannot have ├── FileError
-(ValueError)   a file cannot be read or holds something else than expected ├── DTypeError
-(TypeError)    an array has a dtype that its argument cannot take ├── ArgumentError   (TypeError)
-arguments missing, given twice, or of two libraries └── MissingLibraryError (ImportError)  an
-optional library is not installed; the message has the pip line
+|-- ShapeError           (ValueError)   shapes or ranks do not fit each other
+|-- LabelError           (ValueError)   ids out of range or fractional; no distribution
+|-- ScoreError           (ValueError)   probabilities outside [0, 1] or not summing to 1
+|-- OptionError          (ValueError)   an option has a value that it cannot have
+|-- FileError            (ValueError)   a file cannot be read or holds something else
+|-- DTypeError           (TypeError)    an array has a dtype that its argument cannot take
+|-- ArgumentError        (TypeError)    arguments missing, given twice, or of two libraries
+`-- MissingLibraryError  (ImportError)  an optional library is not installed
 
 Messages read `<argument> must <expectation>; got <what>. <one way out>.`
 """

@@ -43,6 +43,7 @@ from crossent._row_stats import (
     RowOptions,
     RowStatistics,
     mean_share,
+    row_poison,
     statistics_of_probs,
     surprisal,
 )
@@ -76,8 +77,7 @@ def softmax_cross_entropy(
 
     Args:
         labels, logits, probs, log_probs, axis, class_weight, sample_weight, label_smoothing,
-        ignore_index, temperature,
-            softcap, z_loss, reduction, normalizer: as in every loss: see
+            ignore_index, temperature, softcap, z_loss, reduction, normalizer: as in every loss, see
             `help(crossent.losses)`.
 
     Shape:
@@ -145,8 +145,7 @@ def focal_loss(
     Args:
         gamma: strength, >= 0; 0 gives `softmax_cross_entropy`.
         labels, logits, probs, log_probs, axis, class_weight, sample_weight, label_smoothing,
-        ignore_index, temperature,
-            softcap, z_loss, reduction, normalizer: as in every loss: see
+            ignore_index, temperature, softcap, z_loss, reduction, normalizer: as in every loss, see
             `help(crossent.losses)`.
 
     Shape:
@@ -212,8 +211,7 @@ def generalized_cross_entropy(
     Args:
         q: in [0, 1]; 0 gives `softmax_cross_entropy`, 1 the mean absolute error 1 - p.
         labels, logits, probs, log_probs, axis, class_weight, sample_weight, label_smoothing,
-        ignore_index, temperature,
-            softcap, z_loss, reduction, normalizer: as in every loss: see
+            ignore_index, temperature, softcap, z_loss, reduction, normalizer: as in every loss, see
             `help(crossent.losses)`.
 
     Shape:
@@ -279,8 +277,7 @@ def poly_loss(
     Args:
         epsilon: weight of 1 - p, >= -1; 0 gives `softmax_cross_entropy`.
         labels, logits, probs, log_probs, axis, class_weight, sample_weight, label_smoothing,
-        ignore_index, temperature,
-            softcap, z_loss, reduction, normalizer: as in every loss: see
+            ignore_index, temperature, softcap, z_loss, reduction, normalizer: as in every loss, see
             `help(crossent.losses)`.
 
     Shape:
@@ -300,7 +297,7 @@ def poly_loss(
     """
     epsilon = _checks.number("epsilon", epsilon, -1.0)
     return _softmax_loss(
-        None if epsilon == 0 else lambda xp, n, p: n + epsilon * _one_minus_exp(xp, n),
+        None if epsilon == 0 else lambda xp, n, p: _poly(xp, n, epsilon),
         labels=labels,
         logits=logits,
         probs=probs,
@@ -346,8 +343,7 @@ def sigmoid_cross_entropy(
             axis. It moves the optimal logit by ln(pos_weight): subtract that again before reading
             probabilities.
         labels, logits, probs, log_probs, sample_weight, label_smoothing, ignore_index, reduction,
-            normalizer: as in every loss: see
-            `help(crossent.losses)`.
+            normalizer: as in every loss, see `help(crossent.losses)`.
 
     Shape:
         logits (*any,), labels the same (but for a trailing 1) -> () or, for reduction "none", the
@@ -429,7 +425,7 @@ def binary_focal_loss(
     gamma = _checks.number("gamma", gamma, 0.0)
     share = None if alpha is None else _checks.number("alpha", alpha, 0.0, 1.0)
     return _sigmoid_loss(
-        (gamma, share),
+        None if gamma == 0 and share is None else (gamma, share),
         labels=labels,
         logits=logits,
         probs=probs,
@@ -459,8 +455,7 @@ def mean_squared_error(
 
     Args:
         labels, predictions: real numbers, equal shapes (but for a trailing 1).
-        sample_weight, reduction, normalizer: as in every loss: see
-            `help(crossent.losses)`. Every
+        sample_weight, reduction, normalizer: as in every loss, see `help(crossent.losses)`. Every
             element is a row.
 
     Shape:
@@ -526,7 +521,7 @@ def label_weight(
         num_classes: number of classes; taken from `class_weight` if that is given.
         reduction: "mean" (sum of sample_weight * w over the kept rows) or "mean_all" (number of
             kept rows).
-        labels, class_weight, sample_weight, ignore_index, axis: as in every loss: see
+        labels, class_weight, sample_weight, ignore_index, axis: as in every loss, see
             `help(crossent.losses)`.
 
     Shape:
@@ -550,8 +545,12 @@ def label_weight(
         )
     library = library_of(labels=labels, class_weight=class_weight, sample_weight=sample_weight)
     labels = library.as_array("labels", labels)
-    if class_weight is not None and num_classes is None:
-        num_classes = int(library.as_array("class_weight", class_weight).shape[0])
+    _checks.numeric("labels", library.dtype_name(labels), labels.shape)
+    if num_classes is not None:
+        _checks.num_classes(num_classes)
+    elif class_weight is not None:
+        weights = _numeric(library, "class_weight", class_weight)
+        num_classes = _checks.class_weight(weights.shape, None)
     kind = library.dtype_name(labels)
     if num_classes is None or kind in _checks.INTEGERS:
         scores_shape, last = (*labels.shape, num_classes or 1), labels.ndim
@@ -563,7 +562,7 @@ def label_weight(
             xp = library.namespace(weight)
             return _denominator(xp, None, weight, kept, rows, reduction)[()]
     else:
-        last = _checks.class_axis(axis, labels.ndim)
+        last = _checks.class_axis(axis, labels.ndim, "labels")
         scores_shape = labels.shape
         if labels.shape[last] != num_classes:
             raise ShapeError(
@@ -671,8 +670,8 @@ def _logit_options(
     if kind != "logits" and (temperature != 1 or softcap is not None or z != 0):
         raise OptionError(
             f"temperature, softcap and z_loss must be left alone with {kind}=; got "
-            f"temperature={temperature:g}, "
-            f"softcap={softcap}, z_loss={z:g}. They act on logits: pass logits=."
+            f"temperature={temperature:g}, softcap={softcap}, z_loss={z:g}. "
+            "They act on logits: pass logits=."
         )
     return RowOptions(softcap=softcap, temperature=temperature), z
 
@@ -690,10 +689,8 @@ def softmax_target(
     _checks.classes(kind, scores.shape, axis)
     labels = library.as_array("labels", labels)
     target = _softmax_target(library, labels, scores.shape, axis, class_weight, ignore_index)
-    if kind == "probs":
-        _checks.probability_values(kind, library.checked(scores), axis)
-    elif kind == "log_probs":
-        _checks.log_probability_values(kind, library.checked(scores), axis)
+    if kind != "logits":
+        library.check_probabilities(kind, scores, axis, target.kept)
     return target
 
 
@@ -748,30 +745,35 @@ def _row_losses(
         losses, lse = statistics.nll, statistics.peak + statistics.log_sum
         if s:
             uniform = statistics.mean_weight * statistics.log_sum - statistics.mean_gap
-            losses = (1 - s) * losses + s * uniform
+            losses = xp.times(1 - s, losses) + s * uniform
         plain = target.is_ids and target.class_weight is None
         row_weight = None if plain else statistics.target_sum
     else:
         row_weight = _label_row_weight(xp, target)
         if target.is_ids and not s:
             statistics = _statistics(problem, None)
-            losses = _scaled(xp, _of_label(of_nll, problem, statistics.nll), row_weight)
+            losses = _of_label(of_nll, problem, statistics.nll, row_weight)
             lse = statistics.peak + statistics.log_sum
         else:
             losses, lse = _sum_over_classes(of_nll, problem)
     if z:
+        # NaN is in the losses already; here its coefficient of 0 would become NaN.
+        lse = xp.where(xp.isnan(lse), 0.0, lse)
         losses = losses + _scaled(xp, z * lse * lse, row_weight)
     return losses, row_weight
 
 
-def _of_label(of_nll: Callable[[Any, Any, Any], Any], problem: _Rows, nll: Any) -> Any:
+def _of_label(
+    of_nll: Callable[[Any, Any, Any], Any], problem: _Rows, nll: Any, row_weight: Any
+) -> Any:
     xp = problem.xp
     p = None
     if problem.kind == "probs":
         p = xp.pick(xp.widen(problem.scores), problem.target.labels)
     # NaN goes round f: f'(NaN) would turn a coefficient of 0 into NaN.
     nan = xp.isnan(nll)
-    return of_nll(xp, xp.where(nan, 0.0, nll), p) + xp.where(nan, nll, 0.0)
+    losses = of_nll(xp, xp.where(nan, 0.0, nll), p)
+    return _scaled(xp, losses, row_weight) + xp.where(nan, nll, 0.0)
 
 
 def _statistics(problem: _Rows, class_weight: Any) -> RowStatistics:
@@ -813,7 +815,7 @@ def _sum_over_classes(of_nll: Callable[[Any, Any, Any], Any], problem: _Rows) ->
     nan = xp.isnan(scores)
     used = xp.where(nan, certain, scores)
     n = used if problem.kind == "logits" else surprisal(xp, used, log=problem.kind == "log_probs")
-    poison = xp.sum(xp.where(nan, scores, 0.0), axis=-1)
+    poison = row_poison(xp, scores)
     p = used if problem.kind == "probs" else None
     return xp.sum(xp.times(share, of_nll(xp, n, p)), axis=-1) + poison, lse
 
@@ -841,9 +843,23 @@ def _generalized(xp: Any, n: Any, p: Any, q: float) -> Any:
     """
     if p is None:
         return _one_minus_exp(xp, q * n) / q
-    small = p < 0.5
+    small = p <= math.exp(-1 / q)  # there p^q <= 1/e, and 1 - p^q cancels nothing
     from_p = (1 - xp.power(xp.where(small, p, 1.0), q)) / q
     return xp.where(small, from_p, _one_minus_exp(xp, q * xp.where(small, 1.0, n)) / q)
+
+
+def _poly(xp: Any, n: Any, epsilon: float) -> Any:
+    """n + epsilon (1 - exp(-n)), as a sum of terms >= 0 also where epsilon is negative."""
+    if epsilon > 0:
+        return n + epsilon * _one_minus_exp(xp, n)
+    # n - (1 - exp(-n)) = n^2/2 - n^3/6 + ...; 18 terms reach float64's last digit at n = 1/2.
+    near = n < 0.5
+    small, series = xp.where(near, n, 0.0), 1.0
+    for k in range(18, 2, -1):
+        series = 1 - small / k * series
+    large = xp.where(near, 1.0, n)
+    curved = xp.where(near, small * small / 2 * series, large - _one_minus_exp(xp, large))
+    return xp.times(1 + epsilon, n) - epsilon * curved
 
 
 def _one_minus_exp(xp: Any, n: Any) -> Any:
@@ -901,11 +917,16 @@ def _sigmoid_loss(
             z = xp.where(kept, z, 0.0)
         if s:
             z = z * (1 - s) + s / 2
-        x = _without_idle_nan(xp, xp.widen(scores), kept, weight)
+        x = xp.widen(scores)
+        hidden = _idle_nan(xp, x, kept, weight)
+        if hidden is not None:
+            x = xp.where(hidden, 0.5, x)
         if focal is None and kind == "logits":
             losses = _sigmoid_from_logits(xp, x, z, positive)
         else:
             losses = _binary_terms(xp, kind, x, z, positive, focal or (0.0, None))
+        if hidden is not None:
+            losses = xp.where(hidden, xp.nan, losses)
         return _reduced(
             xp,
             losses,
@@ -919,12 +940,12 @@ def _sigmoid_loss(
         )
 
 
-def _without_idle_nan(xp: Any, x: Any, kept: Any, weight: Any) -> Any:
-    """NaN replaced where the element does not count: 0 * NaN would be NaN."""
+def _idle_nan(xp: Any, x: Any, kept: Any, weight: Any) -> Any:
+    """Elements that are NaN and do not count: a coefficient of 0 would become NaN in them."""
     idle: Any = False if kept is None else ~kept
     if weight is not None:
         idle = idle | (weight == 0)
-    return x if idle is False else xp.where(idle & xp.isnan(x), 0.5, x)
+    return None if idle is False else idle & xp.isnan(x)
 
 
 def _sigmoid_labels(
@@ -1029,8 +1050,8 @@ def _divisor(library: Any, normalizer: Any) -> Any:
     value = _numeric(library, "normalizer", normalizer)
     if value.shape != ():
         raise ShapeError(
-            f"normalizer must be one number; got shape {value.shape}. Add it up first, e.g. "
-            "label_weight(...)."
+            f"normalizer must be one number; got shape {value.shape}. "
+            "Add it up first, e.g. with label_weight(...)."
         )
     _checks.normalizer_value(library.checked(value))
     xp = library.namespace(value)

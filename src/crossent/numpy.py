@@ -25,6 +25,7 @@ from crossent.errors import ArgumentError, DTypeError, ShapeError
 _BLOCK_ELEMENTS = 1 << 16
 
 # autograd numbers nested traces in one counter for all threads: two at once could share a number.
+# So gradients of several threads wait for each other, and a loss must not wait for such a thread.
 _TRACING = RLock()
 
 
@@ -74,33 +75,55 @@ def value_and_grad(
         >>> float(value).__round__(6), gradient.round(6).tolist()
         (0.126928, [[-0.11920300126075745, 0.11920300126075745]])
     """
-    names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
+    names = _names(wrt)
     arrays = tuple(_differentiable(name, options) for name in names)
     if out is not None:
         _check_out(out, names, arrays)
 
+    # One argument is traced by itself: out of a tuple, its gradient would be copied once more.
+    single = len(names) == 1
+
     def traced(values: Any) -> Any:
-        given = {name: values[i] for i, name in enumerate(names)}
+        given = {name: values if single else values[i] for i, name in enumerate(names)}
         result = loss(**{**options, **given})
         # autograd warns of a result without a gradient; TensorFlow 1's stopped labels mean it.
         depends = _is_traced(result) and result._trace == values._trace
         return result if depends else _traced().without_gradient(result, values)
 
     with quiet(), _TRACING:
-        pull, value = _autograd().make_vjp(traced, arrays)
-        ones = np.ones(np.shape(value), np.float64)
-        seed = ones if upstream is None else np.asarray(upstream, np.float64)
-        if seed.shape != ones.shape:
-            raise ShapeError(
-                f"upstream must have the value's shape {ones.shape}; got {seed.shape}. "
-                "Leave it out to use ones."
-            )
-        pulled = pull(seed)
-    gradients = tuple(_narrowed(g, a.dtype) for g, a in zip(pulled, arrays, strict=True))
+        pull, value = _autograd().make_vjp(traced, arrays[0] if single else arrays)
+        pulled = pull(_seed(upstream, np.shape(value)))
+        pulled = (pulled,) if single else pulled
+        gradients = tuple(_narrowed(g, a.dtype) for g, a in zip(pulled, arrays, strict=True))
     if out is not None:
         out[...] = gradients[0]
         gradients = (out,)
     return value, gradients[0] if isinstance(wrt, str) else gradients
+
+
+def _names(wrt: Any) -> tuple[str, ...]:
+    names = (wrt,) if isinstance(wrt, str) else tuple(wrt) if isinstance(wrt, Sequence) else ()
+    # Twice the same name would give one of them all of the gradient, and the other none.
+    if not names or not all(isinstance(n, str) for n in names) or len(set(names)) < len(names):
+        raise ArgumentError(
+            f"wrt must be the name of an argument, or several different names; got {wrt!r}. "
+            'wrt="logits" is the usual one.'
+        )
+    return names
+
+
+def _seed(upstream: Any, shape: tuple[int, ...]) -> Any:
+    """The gradient that flows into the value."""
+    if upstream is None:
+        return np.ones(shape)
+    seed = as_array("upstream", upstream)
+    _checks.numeric("upstream", dtype_name(seed), seed.shape)
+    if seed.shape != shape:
+        raise ShapeError(
+            f"upstream must have the value's shape {shape}; got {seed.shape}. "
+            "Leave it out to use ones."
+        )
+    return namespace(seed).widen(seed)
 
 
 def quiet() -> AbstractContextManager[Any]:
@@ -117,9 +140,10 @@ def as_array(name: str, value: Any) -> Any:
     """The argument as an array of its own dtype; lists of numbers by NumPy's rules."""
     if _is_traced(value):
         return value
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+    masked = np.ma.getmaskarray(value).sum() if isinstance(value, np.ma.MaskedArray) else 0
+    if masked:
         raise DTypeError(
-            f"{name} must be a plain array; got {np.ma.count_masked(value)} masked entries. "
+            f"{name} must be a plain array; got one with {masked} masked entries. "
             "Leave those rows out, or fill them: ignore_index skips labels, sample_weight 0 rows."
         )
     try:
@@ -129,7 +153,8 @@ def as_array(name: str, value: Any) -> Any:
             f"{name} must be rectangular; got rows of different lengths. Pad them, or pass one "
             "row at a time."
         ) from None
-    return array
+    # ">f8" is not equal to np.float64, and would count as something narrower.
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def as_scores(name: str, value: Any) -> Any:
@@ -147,7 +172,11 @@ def as_floats(array: Any) -> Any:
 
 def dtype_name(array: Any) -> str:
     """The dtype as `_checks` knows it."""
-    return str(array.dtype.name)
+    if array.dtype == object:
+        kinds = {type(value).__name__ for value in array.ravel()[:1000].tolist()}
+        return f"object ({', '.join(sorted(kinds))})"
+    # NumPy adds the bits of its longest string: "str96".
+    return {"U": "str", "S": "bytes"}.get(array.dtype.kind, str(array.dtype.name))
 
 
 def result_dtype(array: Any) -> Any:
@@ -158,6 +187,16 @@ def result_dtype(array: Any) -> Any:
 def checked(array: Any) -> Any:
     """The values as a plain array for the checks of values, which run eagerly on NumPy."""
     return _stripped(array)
+
+
+def check_probabilities(kind: str, scores: Any, axis: int, kept: Any) -> None:
+    """Checks the values of probabilities or their logs; ignored rows may hold anything."""
+    values = checked(scores)
+    if kept is not None:
+        values, axis = np.moveaxis(values, axis, -1), -1
+        values = np.where(kept[..., None], values, np.asarray(np.nan, values.dtype))
+    check = _checks.probability_values if kind == "probs" else _checks.log_probability_values
+    check(kind, values, axis)
 
 
 def kernel_for(array: Any) -> str:
@@ -296,10 +335,15 @@ def _differentiable(name: str, options: dict[str, Any]) -> Any:
         return array
     if not is_own(value) and array.dtype.kind in "iub":
         array = array.astype(np.float64)
-    if array.dtype.name not in _checks.FLOATS:
+    if dtype_name(array) not in _checks.FLOATS:
         raise DTypeError(
-            f"{name} must be floating point to be differentiated; got {array.dtype.name} of shape "
-            f"{array.shape}. Class ids have no gradient; a distribution has one as floats."
+            f"{name} must be floating point to be differentiated; got {dtype_name(array)} of shape "
+            f"{array.shape}. "
+            + (
+                "Class ids have no gradient; a distribution has one as floats."
+                if name == "labels"
+                else "Convert it to float32 or float64 first, unless it and labels are swapped."
+            )
         )
     return array
 
@@ -315,15 +359,25 @@ def _check_out(out: Any, names: Sequence[str], arrays: Sequence[np.ndarray]) -> 
         expected.shape,
         expected.dtype,
     ):
-        got = f"{out.dtype.name} of shape {out.shape}" if isinstance(out, np.ndarray) else type(out)
+        is_array = isinstance(out, np.ndarray)
+        got = f"{out.dtype.name} of shape {out.shape}" if is_array else f"a {type(out).__name__}"
         raise ArgumentError(
-            f"out must be an array of {names[0]}'s dtype and shape, {expected.dtype.name} of shape "
-            f"{expected.shape}; got {got}. np.empty_like({names[0]}) makes one."
+            f"out must be an array of the dtype and shape of {names[0]}, {expected.dtype.name} of "
+            f"shape {expected.shape}; got {got}. np.empty_like({names[0]}) makes one."
+        )
+    if not out.flags.writeable:
+        raise ArgumentError(
+            f"out must be writeable; got a read-only array. np.empty_like({names[0]}) makes one."
         )
 
 
 def _plain_pick(values: np.ndarray, ids: np.ndarray) -> np.ndarray:
     return np.take_along_axis(values, ids[..., None], axis=-1)[..., 0]
+
+
+def _plain_widen(x: Any) -> np.ndarray:
+    # In C order sums run over the same elements in the same order, whatever the strides.
+    return np.asarray(x, np.float64, order="C")
 
 
 def _plain_times(weight: Any, values: Any) -> Any:
@@ -337,11 +391,12 @@ def _plain() -> SimpleNamespace:
     return SimpleNamespace(
         **functions,
         inf=np.inf,
+        nan=np.nan,
         pick=_plain_pick,
         take=lambda table, ids: table[ids],
         times=_plain_times,
         power=np.power,
-        widen=lambda x: np.asarray(x, np.float64),
+        widen=_plain_widen,
         rounded=lambda x, dtype: x if dtype == np.float64 else x.astype(dtype).astype(np.float64),
         returned=lambda x, dtype: np.asarray(x).astype(dtype)[()],
         stop_gradient=lambda x: x,
@@ -353,8 +408,8 @@ def _plain() -> SimpleNamespace:
 
 # What the formula and the losses use of a namespace, besides what `_plain` and `_traced` add.
 _SHARED = (
-    *("abs", "arange", "argmax", "broadcast_to", "exp", "expm1", "isfinite", "isinf", "isnan"),
-    *("log", "log1p", "max", "mean", "moveaxis", "ones_like", "reshape", "sqrt", "sum", "tanh"),
+    *("abs", "arange", "argmax", "broadcast_to", "exp", "expm1", "isfinite", "isnan"),
+    *("log", "log1p", "max", "moveaxis", "ones_like", "reshape", "sum", "tanh"),
     *("where", "zeros_like"),
 )
 
@@ -394,7 +449,7 @@ def _traced() -> SimpleNamespace:
     ag = _autograd()
     primitive, defvjp, anp = ag.primitive, ag.defvjp, ag.numpy
 
-    widen = primitive(lambda x: np.asarray(x, np.float64))
+    widen = primitive(_plain_widen)
     defvjp(widen, lambda ans, x: lambda g: g)
     rounded = primitive(_plain().rounded)
     defvjp(rounded, lambda ans, x, dtype: lambda g: g)
@@ -408,6 +463,14 @@ def _traced() -> SimpleNamespace:
 
     without_gradient = primitive(lambda value, given: value)
     defvjp(without_gradient, None, lambda ans, value, given: lambda g: ag.vspace(given).zeros())
+
+    # Summed over the rows as a one-hot distribution's gradient is, for the same bits.
+    def taken(table: Any, ids: Any, g: Any) -> Any:
+        shares = anp.where(np.arange(table.shape[0]) == ids[..., None], g[..., None], 0.0)
+        return anp.sum(anp.reshape(shares, (-1, table.shape[0])), axis=0)
+
+    take = primitive(lambda table, ids: table[ids])
+    defvjp(take, lambda ans, table, ids: lambda g: taken(table, ids, g))
 
     def pick(values: Any, ids: Any) -> Any:
         return anp.sum(
@@ -442,6 +505,7 @@ def _traced() -> SimpleNamespace:
     return SimpleNamespace(
         **{name: getattr(anp, name) for name in _SHARED if name not in ("where", "log", "log1p")},
         inf=np.inf,
+        nan=np.nan,
         log=log,
         log1p=log1p,
         power=power,
@@ -449,7 +513,7 @@ def _traced() -> SimpleNamespace:
         times=times,
         where=where,
         pick=pick,
-        take=lambda table, ids: table[ids],
+        take=take,
         widen=widen,
         rounded=rounded,
         returned=returned,
