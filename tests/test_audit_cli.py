@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 
 import crossent as xe
 from crossent import cli
+from crossent.auditing.columns import _LABEL_NAMES, SCORE_KINDS
 
 DIGITS = Path(__file__).parents[1] / "examples" / "digits" / "predictions.parquet"
 
@@ -133,7 +135,7 @@ def test_digits_print_the_score_table():
     assert float(table["ln K"]) == pytest.approx(math.log(10), rel=1e-6)
     for title in ("The loss that the data call for", "What is suspicious", "By class of the label"):
         assert title in result.stdout
-    assert "xe.softmax_cross_entropy(labels=labels, logits=logits)" in result.stdout
+    assert "xe.softmax_cross_entropy(labels=labels, probs=probs)" in result.stdout
 
 
 def strict(constant):
@@ -201,15 +203,20 @@ def test_nothing_but_ascii_is_printed(predictions):
         assert audit(predictions(content), "--probs", flag).stdout.isascii()
 
 
+def test_help_lists_the_names_that_are_found_and_the_rule_for_npy():
+    words = audit("--help").stdout.replace(",", " ").replace(".", " ").split()
+    assert {*_LABEL_NAMES, *SCORE_KINDS, "logits_0", "NPY"} <= set(words)
+
+
 # ---- terminals
 
 
-def on_a_terminal(command, which):
+def on_a_terminal(command, which, columns=120):
     """Output of a process one of whose streams is a terminal; the other stream as text."""
     parent, child = pty.openpty()
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, which: child}
     with subprocess.Popen(
-        command, env={**os.environ, "COLUMNS": "120", "TERM": "xterm"}, **streams
+        command, env={**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}, **streams
     ) as process:
         os.close(child)
         seen = b""
@@ -258,3 +265,22 @@ def test_a_terminal_without_rich_gets_plain_text(command, which, tmp_path):
     drawn, other = on_a_terminal(without_rich, which)
     text = drawn.replace("\r\n", "\n") if which == "stdout" else other
     assert text == xe.audit(command[4], probs="p_*").text()
+
+
+@pytest.mark.parametrize("has_rich", [True, False])
+@pytest.mark.parametrize("columns", [60, 200])
+def test_lines_are_no_wider_than_the_terminal(predictions, tmp_path, columns, has_rich):
+    if has_rich:
+        pytest.importorskip("rich", reason="draws the tables")
+    content = ONE_BASED.replace("z_a", "z_" + "long" * 20).replace("z_b", "z_" + "name " * 20)
+    command = [sys.executable, "-m", "crossent", "audit", predictions(content), "--logits", "z_*"]
+    if not has_rich:
+        (tmp_path / "rich.py").write_text("raise ImportError('not here')")
+        path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+        command = ["env", f"PYTHONPATH={path}", *command]
+    drawn, _ = on_a_terminal(command, "stdout", columns)
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in drawn.splitlines()]
+    assert "mean loss" in drawn
+    limit = min(columns, 100)
+    assert limit - 20 < max(map(len, lines)) <= limit
+    assert max(map(len, xe.audit(command[-3], logits="z_*").text().splitlines())) <= 100

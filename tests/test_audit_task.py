@@ -1,6 +1,7 @@
 """What an audit takes the task for, and the loss that it recommends."""
 
 import numpy as np
+import pytest
 from prediction_files import random_problem
 
 import crossent as xe
@@ -54,3 +55,36 @@ def test_a_model_worse_than_the_class_frequencies_is_called_that():
     caveat = "always predicting the frequencies of the labels would do better"
     assert caveat in " ".join(xe.audit(labels=labels, logits=-logits).text().split())
     assert caveat not in " ".join(xe.audit(labels=labels, logits=logits).text().split())
+
+
+@pytest.mark.parametrize("kind", ["logits", "probs", "log_probs"])
+def test_the_suggested_call_takes_the_scores_that_were_given(kind):
+    labels, logits, probs = random_problem(seed=15)
+    scores = {"logits": logits, "probs": probs, "log_probs": np.log(probs)}[kind]
+    report = xe.audit(labels=labels, **{kind: scores})
+    call = f"loss = xe.softmax_cross_entropy(labels=labels, {kind}={kind})"
+    assert report.advice.recommendation.calls["crossent"] == call
+    assert call in str(report)
+    namespace = {"xe": xe, "labels": labels, kind: scores}
+    exec(call, namespace)
+    assert float(namespace["loss"]) == pytest.approx(report.scores.mean_loss, rel=1e-12)
+
+
+def test_the_rule_of_prediction_is_that_of_the_loss():
+    labels, logits, probs = random_problem(seed=16)
+    lowest, threshold = "of equal scores the lowest class counts", "yes where the {} is above {}"
+    assert lowest in xe.audit(labels=labels, logits=logits).text()
+    for text, expected in (
+        (xe.audit(labels=labels % 2, logits=logits[:, 0]).text(), threshold.format("logit", 0)),
+        (
+            xe.audit(labels=labels % 2, probs=probs[:, 0]).text(),
+            threshold.format("probability", "1/2"),
+        ),
+    ):
+        assert expected in text
+        assert lowest not in text
+
+
+def test_a_report_prints_as_its_text():
+    report = xe.audit(labels=[0, 1], probs=[[0.9, 0.1], [0.2, 0.8]])
+    assert str(report) == report.text()

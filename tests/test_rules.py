@@ -55,6 +55,23 @@ def test_findings_are_complete_plain_data(name: str) -> None:
     assert all(text in str(finding) for text in (data["what"], data["why"], data["fix"]))
 
 
+@pytest.mark.parametrize("name", BROKEN)
+def test_evidence_is_one_line_of_words(name: str) -> None:
+    (finding,) = xe.review(**BROKEN[name][1])
+    head, why, fix = str(finding).splitlines()
+    shown = head.removeprefix(f"{finding.severity} {finding.code} {finding.what}")
+    assert shown.startswith(" (")
+    assert shown.endswith(")")
+    assert not set(shown) & set("{}[]")
+    assert not re.search(r"[a-z]_[a-z]", shown), shown
+    assert (why.split(":")[0].strip(), fix.split(":")[0].strip()) == ("why", "fix")
+
+
+def test_places_are_shown_as_counts_rows_and_values() -> None:
+    (finding,) = xe.review(labels=[0, 1, 1], logits=np.eye(3, 2), sample_weight=[1.0, -0.5, -2.0])
+    assert "negative 2, in 2 rows, the first 1, 2 with -0.5, -2" in str(finding)
+
+
 def arrays_of(arguments: object) -> Iterator[np.ndarray]:
     if isinstance(arguments, np.ndarray):
         yield arguments

@@ -32,7 +32,7 @@ def main() -> None:
     """Cross-entropy losses: which one to use, and what is wrong with the predictions at hand."""
 
 
-@main.command()
+@main.command(short_help="Show what is installed and which kernel runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
@@ -44,7 +44,7 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     ctx.exit(0 if report.is_healthy else 1)
 
 
-@main.command()
+@main.command(short_help="Score a file of predictions and find mistakes.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--labels", metavar="COL|FILE.npy", help="Labels: a column, a pattern, or an NPY file."
@@ -89,7 +89,15 @@ def audit(
 ) -> None:
     """Score the predictions in FILE (Parquet, CSV, NPY or NPZ) and say what is suspicious.
 
-    Labels and scores are found by their column names (label, probs, ...) or named by options.
+    Columns that no option names are found by their names. Labels: label, labels, y, target,
+    targets or y_true. Scores: logits, probs or log_probs, one column of lists or several such as
+    logits_0 and logits_1. Of an NPY file that is one array, any name stands for the array:
+    crossent audit z.npy --labels y.npy --logits z.
+
+    Where the score columns are numbered, labels are matched with the numbers; where they are
+    named, labels may be the names. Columns of labels and of scores are paired by what the * stands
+    for.
+
     Exits 1 if something was found that is an error or a warning, 2 if FILE cannot be read.
     """
     from crossent import auditing

@@ -15,6 +15,7 @@ from crossent.auditing.columns import (
     batch_rows_for,
     batches,
     select,
+    with_class_numbers,
 )
 from crossent.auditing.files import open_table
 from crossent.auditing.report import Report
@@ -57,7 +58,9 @@ def audit(
             file, or an array; without a path an array. Class ids, or one number per class. Column
             names are guessed where None is given and one guess is possible.
         logits: scores before softmax or sigmoid: with a path a column or a pattern of several
-            ("p_*", in the file's order), else an array. Give at most one of the three kinds.
+            ("p_*", in the file's order), else an array. Give at most one of the three kinds. Of
+            an NPY file that is one array, any name selects it. Labels are matched with what the *
+            stands for, where that is names or numbers.
         probs: scores after softmax or sigmoid.
         log_probs: logarithms of those.
         sample_weight: one weight per row: with a path a column, else an array.
@@ -104,6 +107,9 @@ def audit(
         table = open_table(Path(path))
         selection = _from_table(table, labels, scores, sample_weight, ids)
     rows_at_once = batch_rows or batch_rows_for(table, selection)
+    selection = with_class_numbers(table, selection, ignore_index, rows_at_once)
+    if selection.numbering is not None:
+        ignore_index = selection.numbering.ignored_id
 
     def run(family: LossFamily | None) -> tuple[Tally, Profile]:
         parts = batches(table, selection, rows_at_once)

@@ -4,7 +4,7 @@ Names are guessed only where one guess is possible; class order is the file's, n
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -12,6 +12,14 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from crossent.auditing import cells
+from crossent.auditing.classes import (
+    Numbering,
+    class_names,
+    labels_are_numbers,
+    numbers_of,
+    paired,
+)
 from crossent.auditing.files import open_table
 from crossent.auditing.npy import NpyTable
 from crossent.auditing.tables import Column, Table, list_names
@@ -58,6 +66,8 @@ class Selection:
     ids: str | None = None
     label_rows: LabelRows | None = None
     class_names: tuple[str, ...] = ()
+    numbering: Numbering | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def columns(self) -> list[str]:
@@ -67,18 +77,9 @@ class Selection:
 
     def id_of_name(self) -> dict[str, int]:
         """Class ids by name; empty where all names are numbers, for a number may be an id."""
-        if all(name.isdecimal() for name in self.class_names):
+        if numbers_of(self.class_names) is not None:
             return {}
         return {name: position for position, name in enumerate(self.class_names)}
-
-    def id_of_number(self) -> npt.NDArray[np.int64] | None:
-        """For columns numbered 0 to K-1 out of order ("0", "1", "10", "2"): position by number."""
-        if not all(name.isdecimal() for name in self.class_names):
-            return None
-        numbers = [int(name) for name in self.class_names]
-        if sorted(numbers) != list(range(len(numbers))) or numbers == sorted(numbers):
-            return None
-        return np.argsort(numbers)
 
 
 def select(
@@ -113,9 +114,53 @@ def select(
     taken = (*label_names, *(name for name in (weight_name, id_name) if name is not None))
     kind, pattern = next(iter(scores.items()), None) or _guess_scores(table, taken)
     score_names = _matching(table, pattern, f"--{kind.replace('_', '-')}", taken=taken)
-    class_names = _wildcard_parts(pattern, score_names) if len(score_names) > 1 else ()
+    names = class_names(pattern, score_names) if len(score_names) > 1 else ()
+    if labels is not None and len(label_names) > 1 and len(score_names) > 1:
+        label_names = paired(label_names, labels, score_names, pattern)
     _require_length(table, label_rows, table.rows, whole=True)
-    return Selection(kind, score_names, label_names, weight_name, id_name, label_rows, class_names)
+    return Selection(kind, score_names, label_names, weight_name, id_name, label_rows, names)
+
+
+def with_class_numbers(
+    table: Table, selection: Selection, ignore_index: int | None, batch_rows: int
+) -> Selection:
+    """Decide whether labels are the numbers that the score columns are named after.
+
+    Where these are not 0 to K-1, only all the labels tell, so they are read once more.
+
+    Raises:
+        FileError: some labels can only be numbers of columns and others only positions.
+    """
+    numbers = numbers_of(selection.class_names)
+    count = len(selection.class_names)
+    if numbers is None or len(selection.labels) > 1 or numbers == list(range(count)):
+        return selection
+    numbering = Numbering(tuple(numbers), ignore_index)
+    if sorted(numbers) == list(range(count)):
+        return replace(selection, numbering=numbering)
+    labels = (part for part in _label_parts(table, selection, batch_rows) if part.ndim == 1)
+    if labels_are_numbers(numbers, labels, ignore_index):
+        return replace(selection, numbering=numbering)
+    note = (
+        f"Labels are scored by position, for they are not the numbers of the score columns: label "
+        f'0 by "{selection.scores[0]}", label {count - 1} by "{selection.scores[-1]}".'
+    )
+    # The names would be read as labels, and are other numbers than those.
+    return replace(selection, class_names=(), notes=(note,))
+
+
+def _label_parts(table: Table, selection: Selection, batch_rows: int) -> Iterator[npt.NDArray[Any]]:
+    """The labels alone, in batches."""
+    row = 0
+    if selection.label_rows is not None:
+        rows = selection.label_rows.rows or 0
+        for row in range(0, rows, batch_rows):
+            yield _labels({}, selection, row, min(row + batch_rows, rows), one_score=False)
+        return
+    for block in table.read(selection.labels, batch_rows):
+        stop = row + len(block.columns[selection.labels[0]])
+        yield _labels(block.columns, selection, row, stop, one_score=False)
+        row = stop
 
 
 def _open_labels(path: Path) -> NpyTable:
@@ -129,6 +174,9 @@ def _matching(table: Table, pattern: str, flag: str, taken: Sequence[str]) -> tu
     """The column of that exact name, or those that fit the pattern, in the file's order."""
     if pattern in table.columns:
         return (pattern,)
+    if isinstance(table, NpyTable) and table.is_plain and not taken and flag != "--labels":
+        # One array without a name of its own: nothing else can be meant.
+        return tuple(table.columns)
     found = [name for name in table.columns if fnmatchcase(name, pattern) and name not in taken]
     if not found:
         raise FileError(
@@ -179,14 +227,6 @@ def _guess_scores(table: Table, taken: Sequence[str]) -> tuple[ScoreKind, str]:
     )
 
 
-def _wildcard_parts(pattern: str, names: Sequence[str]) -> tuple[str, ...]:
-    """What the one `*` of the pattern stands for in each name: the names of the classes."""
-    if pattern.count("*") != 1 or set(pattern) & set("?["):
-        return tuple(names)
-    before, after = pattern.split("*")
-    return tuple(name[len(before) : len(name) - len(after)] for name in names)
-
-
 def _require_length(
     table: Table, label_rows: LabelRows | None, rows: int | None, *, whole: bool
 ) -> None:
@@ -222,7 +262,7 @@ def batches(table: Table, selection: Selection, batch_rows: int) -> Iterator[Bat
         _require_length(table, selection.label_rows, stop, whole=False)
         yield Batch(
             row,
-            _labels(block.columns, selection, row, stop),
+            _labels(block.columns, selection, row, stop, one_score=width == 1),
             scores,
             _weights(block.columns, selection, row),
             block.columns[selection.ids] if selection.ids is not None else None,
@@ -238,7 +278,7 @@ def _scores(columns: Mapping[str, Column], selection: Selection, row: int) -> np
     The order in memory decides the order in which a row is summed, and so its last bit: it must
     not depend on the format or on the batch.
     """
-    parts = [_numbers(columns[name], name, row) for name in selection.scores]
+    parts = [cells.numbers(columns[name], name, row) for name in selection.scores]
     if len(parts) > 1 and any(part.ndim > 1 for part in parts):
         raise FileError(
             f"scores must be one column of lists or several of numbers; got several columns with "
@@ -253,69 +293,28 @@ def _weights(
 ) -> npt.NDArray[np.float64] | None:
     if selection.weights is None:
         return None
-    weights = _numbers(columns[selection.weights], selection.weights, row)
+    weights = cells.numbers(columns[selection.weights], selection.weights, row)
     if weights.ndim > 1:
         raise FileError(f'"{selection.weights}" must hold one weight per row; got lists')
     return weights.astype(np.float64)
 
 
 def _labels(
-    columns: Mapping[str, Column], selection: Selection, start: int, stop: int
+    columns: Mapping[str, Column], selection: Selection, start: int, stop: int, *, one_score: bool
 ) -> npt.NDArray[Any]:
     """Class ids (rows,), or one number per class (rows, classes)."""
+    names = selection.labels
     if selection.label_rows is not None:
         labels = selection.label_rows.rows_between(start, stop)
         if labels.dtype.kind not in "biuf":
             raise FileError(f"{selection.label_rows.name} must hold numbers; got {labels.dtype}")
-    elif len(selection.labels) > 1:
-        return np.stack([_numbers(columns[name], name, start) for name in selection.labels], axis=1)
+    elif len(names) > 1:
+        parts = [cells.numbers(columns[name], name, start, of_labels=True) for name in names]
+        return np.stack(parts, axis=1)
     else:
-        labels = _label_column(columns[selection.labels[0]], selection, start)
+        labels = cells.label_numbers(
+            columns[names[0]], names[0], start, selection.id_of_name(), one_score=one_score
+        )
     if labels.ndim == 2:
         return labels[:, 0] if labels.shape[1] == 1 else labels
-    position = selection.id_of_number()
-    if position is None:
-        return labels
-    inside = (labels >= 0) & (labels < len(position)) & (labels == np.floor(labels))
-    return np.where(inside, position[np.where(inside, labels, 0).astype(np.int64)], labels)
-
-
-def _label_column(column: Column, selection: Selection, row: int) -> npt.NDArray[Any]:
-    """Numbers as they are; text by the names of the classes, or as the number it spells."""
-    if isinstance(column, np.ndarray):
-        return column
-    known = {"True": 1, "true": 1, "False": 0, "false": 0} | selection.id_of_name()
-    try:
-        return np.array([known[cell] if cell in known else int(cell) for cell in column], np.int64)
-    except (ValueError, OverflowError):
-        name = selection.labels[0]
-        return _parse([str(known.get(cell, cell)) for cell in column], name, row, selection)
-
-
-def _numbers(column: Column, name: str, row: int) -> npt.NDArray[Any]:
-    return column if isinstance(column, np.ndarray) else _parse(column, name, row, None)
-
-
-def _parse(
-    cells: Sequence[str], name: str, row: int, selection: Selection | None
-) -> npt.NDArray[np.float64]:
-    """Cells as float64; the first that is no number is named with its row."""
-    numbers = np.empty(len(cells))
-    for place, cell in enumerate(cells):
-        try:
-            numbers[place] = float(cell.replace("_", "?"))  # float("1_0") is 10 in Python only
-        except ValueError:
-            what = f'"{cell}"' if cell else "an empty cell"
-            raise FileError(
-                f'column "{name}" must hold numbers; got {what} in row {row + place}.'
-                f"{_way_out(selection)}"
-            ) from None
-    return numbers
-
-
-def _way_out(selection: Selection | None) -> str:
-    if selection is None:
-        return ""
-    if selection.id_of_name():
-        return f" Labels may be numbers or the classes {list_names(selection.class_names)}."
-    return " Text labels need one score column per class, named after it ('p_cat', 'p_dog')."
+    return labels if selection.numbering is None else selection.numbering.to_ids(labels)

@@ -120,6 +120,11 @@ class NpyTable:
             raise FileError(f"{self.name} must have 1 dimension if it has fields; got 2")
         self.columns = list(self._fields) or [path.stem]
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the file is one array without fields."""
+        return not self._fields
+
     def rows_between(self, start: int, stop: int) -> npt.NDArray[Any]:
         """Rows from the memory-mapped file.
 

@@ -41,6 +41,7 @@ class Report:
         scores: every number, see `Scores`.
         unscorable: why rows were left out.
         class_names: the classes in order, where the columns name them.
+        notes: how labels were matched with columns, where that is not plain.
         advice: the loss that the labels call for and why; None where nothing could be scored.
         findings: what is suspicious, gravest first.
     """
@@ -50,6 +51,7 @@ class Report:
     scores: Scores
     unscorable: tuple[Unscorable, ...]
     class_names: tuple[str, ...]
+    notes: tuple[str, ...]
     advice: Advice | None
     findings: tuple[Finding, ...]
 
@@ -66,6 +68,7 @@ class Report:
             scores=tally.scores(),
             unscorable=unscorable,
             class_names=selection.class_names,
+            notes=selection.notes,
             advice=advise(profile, tally),
             findings=tuple(findings(profile)),
         )
@@ -93,6 +96,7 @@ class Report:
         content = {
             "source": self.source,
             "kind": self.kind,
+            "notes": self.notes,
             "scores": {**plain, **derived},
             "unscorable_rows": unscorable,
             "advice": None if self.advice is None else _advice_as_dict(self.advice),
@@ -108,6 +112,9 @@ class Report:
     def text(self) -> str:
         """The report as plain text."""
         return rendering.plain_text(self._sections())
+
+    def __str__(self) -> str:
+        return self.text()
 
     def write(self, stream: IO[str]) -> None:
         """Write the report to a stream, in bold and tables where that is a terminal."""
@@ -138,7 +145,7 @@ class Report:
             ("mean loss", _number(scores.mean_loss), f"nats, {scores.family} cross-entropy"),
             ("", _number(scores.mean_loss_bits), "bits"),
             ("perplexity", _number(scores.perplexity), "exp of the mean loss"),
-            ("accuracy", _number(scores.accuracy), "of equal scores the lowest class counts"),
+            ("accuracy", _number(scores.accuracy), self._how_predicted()),
             ("Brier score", _number(scores.brier), _BRIER[scores.family]),
             ("calibration error", _number(scores.calibration_error), scores.calibration_variant),
             ("ln K" if softmax else "ln 2", _number(scores.uniform_loss), _UNIFORM[scores.family]),
@@ -147,6 +154,11 @@ class Report:
         ]
         title = f"{self.source}: {self.kind} scored by {scores.family} cross-entropy"
         return Section(title, Grid(rows, numeric=frozenset({1})), self._caveats())
+
+    def _how_predicted(self) -> str:
+        if self.scores.family == "softmax":
+            return "of equal scores the lowest class counts"
+        return f"yes where the {'logit is above 0' if self.kind == 'logits' else _ABOVE_HALF}"
 
     def _named_classes(self) -> str:
         if not self.class_names:
@@ -157,7 +169,7 @@ class Report:
     def _caveats(self) -> tuple[str, ...]:
         """What a reader must know to read the table right."""
         scores = self.scores
-        caveats = []
+        caveats = list(self.notes)
         if scores.weight != scores.scored:
             caveats.append(f"Means are weighted; the weights sum to {_number(scores.weight)}.")
         if scores.zero_prob:
@@ -269,6 +281,7 @@ def _advice_as_dict(advice: Advice) -> dict[str, Any]:
 
 
 _SEVERITIES = {"E": "error", "W": "warning", "I": "note"}
+_ABOVE_HALF = "probability is above 1/2"
 _BRIER = {
     "softmax": "sum over classes of (p - label)^2, 0 to 2",
     "sigmoid": "(p - label)^2, 0 to 1",

@@ -32,6 +32,7 @@ def advise(profile: Profile, tally: Tally) -> Advice | None:
         num_classes=2 if kind in ("binary", "rate") else tally.settings.classes,
         unlabeled=tally.ignored > 0,
         imbalance=imbalance,
+        scores=profile.kind,
     )
     return Advice(recommendation, _evidence(kind, imbalance, tally))
 

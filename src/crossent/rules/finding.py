@@ -45,7 +45,7 @@ class Finding:
         }
 
     def __str__(self) -> str:
-        shown = "; ".join(f"{name} {_short(value)}" for name, value in plain(self.evidence).items())
+        shown = "; ".join(_shown(name, value) for name, value in plain(self.evidence).items())
         head = f"{self.severity} {self.code} {self.what} ({shown})"
         return f"{head}\n    why: {self.why}\n    fix: {self.fix}"
 
@@ -71,5 +71,21 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, int | str | bool | None) else str(value)
 
 
+def _shown(name: str, value: Any) -> str:
+    """One piece of evidence in words."""
+    words = name.replace("_", " ")
+    if not isinstance(value, Mapping):
+        return f"{words} {_short(value)}"
+    if value.keys() == {"count", "rows", "first_rows", "first_values"}:
+        rows, values = _short(value["first_rows"]), _short(value["first_values"])
+        return f"{words} {value['count']}, in {value['rows']} rows, the first {rows} with {values}"
+    return f"{words} " + ", ".join(f"{key}: {_short(entry)}" for key, entry in value.items())
+
+
 def _short(value: Any) -> str:
+    if isinstance(value, list):
+        parts = [" and ".join(map(_short, v)) if isinstance(v, list) else _short(v) for v in value]
+        return ", ".join(parts) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)

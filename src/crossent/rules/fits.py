@@ -19,7 +19,7 @@ _LOWEST, _HIGHEST = -6.0, 10.0
 
 @dataclass(frozen=True)
 class Multiplier:
-    """The factor on the logits that fits best, the lower end of its interval of 5 s.e., the rows."""
+    """The factor on the logits that fits best, the lower end of its 5 s.e. interval, the rows."""
 
     best: float
     low: float
