@@ -197,6 +197,8 @@ def test_sampled_softmax_is_the_softmax_over_the_true_and_the_sampled_classes(na
 
 
 REPAIRS = {
+    "names": (np.array(["a", "c", "b"]), np.array([0, 2, 1])),
+    "names_or_none": (np.array(["a", "", "b"]), np.array([0, -1, 1])),
     "from_1": (np.array([1, 3, 2]), np.array([0, 2, 1])),
     "signed": (np.array([-1, 1, -1]), np.array([0, 1, 0])),
     "mask_255": (np.array([0, 255, 0], np.uint8), np.array([0, 1, 0])),
@@ -215,12 +217,33 @@ def test_repair_makes_the_labels_that_the_loss_takes(repair):
     binary = repair in ("signed", "mask_255", "second_column")
     name = "sigmoid_binary" if binary else "softmax_ids"
     logits = np.array([0.5, -1.0, 2.0]) if binary else np.array([[1.0, 2, 0], [0, 1, 3], [2, 1, 1]])
-    call = catalogue.library_calls(name, repair=repair)["crossent"]
+    # An empty name marks a row without a label.
+    gaps = {"unlabeled": bool(np.any(right < 0)), "values": {"ignore_index": -1}}
+    call = catalogue.library_calls(name, repair=repair, **gaps)["crossent"]
     repaired = run(call, NUMPY, {"labels": wrong, "logits": logits})
     plain = run(
-        catalogue.library_calls(name)["crossent"], NUMPY, {"labels": right, "logits": logits}
+        catalogue.library_calls(name, **gaps)["crossent"],
+        NUMPY,
+        {"labels": right, "logits": logits},
     )
     assert repaired == plain
+
+
+@pytest.mark.parametrize("name", [*ON_IDS, *ON_YES_NO, *ON_DISTRIBUTIONS])
+@pytest.mark.parametrize("scores", ["probs", "log_probs"])
+def test_crossent_call_takes_the_kind_of_scores_at_hand(name, scores):
+    arrays = make_arrays(name)
+    if not catalogue.takes_scores(name):
+        call = catalogue.library_calls(name, scores=scores)["crossent"]
+        assert call == catalogue.library_calls(name)["crossent"]
+        return
+    kind = "sigmoid" if name in (*ON_YES_NO, "ordinal") else "softmax"
+    x = arrays["logits"]
+    own = -softplus(-x) if kind == "sigmoid" else log_softmax(x)
+    arrays[scores] = np.exp(own) if scores == "probs" else own
+    del arrays["logits"]
+    loss = run(catalogue.library_calls(name, scores=scores)["crossent"], NUMPY, arrays)
+    assert loss == pytest.approx(expected(name, {**arrays, "logits": x}), rel=1e-6)
 
 
 def test_rows_are_left_out_before_their_labels_are_repaired():
@@ -460,6 +483,7 @@ SIGNATURES = {
     "jax.nn.softplus": "",
     "jax.random.randint": "",
     "jnp.arange": "",
+    "jnp.asarray": "",
     "jnp.concatenate": "axis",
     "jnp.expm1": "",
     "jnp.maximum": "",
@@ -593,7 +617,7 @@ def test_gradients_of_squared_error_and_cross_entropy_on_a_sigmoid():
     ],
 )
 def test_memory_note_has_the_sizes_of_real_arrays(rows, num_classes, ids, logits):
-    note = catalogue.memory_note(rows, num_classes)
+    note = catalogue.memory_note(num_classes, rows)
     assert f"the ids take {ids}" in note
     assert note.endswith(f"the float32 logits {logits}.")
     assert f"{rows:,} rows x {num_classes:,} classes" in note
@@ -645,13 +669,14 @@ def test_pos_weight_trades_precision_and_calibration_for_recall():
 
 def test_pos_weight_texts_hold_the_measured_numbers():
     text = catalogue.pos_weight_text()
-    summary = catalogue.pos_weight_summary()
+    narrow = catalogue.pos_weight_text(70)
     for row in catalogue.pos_weight_rows():
         assert f"{row['recall']:.3f}" in text
         assert f"{row['undone_log_loss']:.3f}" in text
         assert f"{row['threshold_precision']:.3f}" in text
-    assert "20 raised recall from 0.62 to 0.94, lowered precision from 0.96 to 0.48" in summary
-    assert max(len(line) for line in text.splitlines()) <= 96
+    assert sorted(set(text.split())) == sorted(set(narrow.split()))
+    assert max(len(line) for line in text.splitlines()) <= 92
+    assert max(len(line) for line in narrow.splitlines()) <= 70
 
 
 def test_catalogue_data_is_plain_json():

@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import crossent as xe
+from crossent import choosing
 from crossent.cli import main
 from crossent.label_file import read_label_file
 
@@ -160,7 +162,7 @@ def test_cells_that_are_empty_or_names(tmp_path):
     assert answer["answers"]["unlabeled"] is True
     path.write_text("label\ncat\ndog\nbird\n", "utf-8")
     answer = chosen("--labels", path)
-    assert answer["warnings"][0].startswith("The labels are names (bird, cat, dog, ...)")
+    assert answer["warnings"][0].startswith("The labels are names (bird, cat, dog).")
 
 
 def test_rows_of_text(tmp_path):
@@ -173,7 +175,8 @@ def test_flags_answer_what_a_file_leaves_open(tmp_path):
     path = write(tmp_path / "votes.npy", [[3, 1, 0], [0, 0, 2], [1, 1, 2]])
     result = choose("--labels", path)
     assert result.exit_code == 2
-    assert "num_classes must be given" in result.stderr
+    assert "--num-classes must be given" in result.stderr
+    assert "With --num-classes 3 they are votes" in result.stderr
     assert chosen("--labels", path, "--num-classes", "3")["loss"] == "softmax_distribution"
 
 
@@ -218,7 +221,15 @@ WRONG = {
     ),
     "contradiction": (
         lambda _: ["--not-exclusive", "--label-kind", "index"],
-        'exclusive must be True for labels "index"',
+        "--label-kind index must go with --exclusive; got --not-exclusive. Several true ",
+    ),
+    "contradicting count": (
+        lambda _: ["--exclusive", "--true-per-row", "any"],
+        "--true-per-row must agree with --exclusive; got",
+    ),
+    "three kinds of yes or no": (
+        lambda _: ["--label-kind", "binary", "--num-classes", "3"],
+        "--num-classes must be 2 for --label-kind binary; got 3",
     ),
 }
 
@@ -314,7 +325,7 @@ CONVERSATIONS = [
 def test_questions_on_a_terminal(answers, loss):
     advice, questions = on_a_terminal(answers)
     assert advice["loss"] == loss
-    assert questions.startswith("What does one row predict")
+    assert questions.startswith("One row predicts")
     if "255" in answers:
         assert advice["calls"]["Keras"].endswith("ignore_class=255)(labels, logits)")
 
@@ -332,3 +343,35 @@ def test_help_names_every_flag():
     assert result.exit_code == 0
     for parameter in main.commands["choose"].params:
         assert all(flag in result.stdout for flag in parameter.opts)
+
+
+def test_notes_speak_of_flags():
+    answer = chosen(*COMPLETE[:-3], "yes", "--imbalance", "9", "--noisy", "0.3", "--rare-missed")
+    assert any("give --ignore-index if yours" in note for note in answer["notes"])
+    assert any("leaves aside: --rare-missed." in note for note in answer["notes"])
+
+
+def test_list_of_commands_says_all_that_it_says_of_choose():
+    result = CliRunner().invoke(main, ["--help"])
+    assert "choose  Say which loss to use, and how to call it.\n" in result.stdout
+
+
+@pytest.mark.parametrize(("columns", "widest"), [(60, 60), (200, 96), (20, 40)])
+def test_width_is_that_of_the_terminal_and_never_more_than_96(monkeypatch, columns, widest):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert choosing._width() == 96
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert choosing._width() == widest
+
+
+@pytest.mark.parametrize("name", choosing._QUESTIONS)
+def test_questions_fit_into_79_columns(name):
+    @click.command()
+    def ask():
+        choosing._prompt(name)
+
+    typed = {bool: "y"}.get(choosing._QUESTIONS[name].kind, "7" if name == "num_classes" else "")
+    result = CliRunner().invoke(ask, input=f"{typed}\n")
+    assert result.exit_code == 0
+    # What is typed is shown behind the question.
+    assert 20 < len(result.stderr.splitlines()[0]) <= 80

@@ -367,3 +367,12 @@ def test_one_class_warns(losses):
 def test_other_losses_are_absent(losses):
     with pytest.raises(AttributeError, match="tf_compat holds TensorFlow's losses; it has no"):
         losses.Huber  # noqa: B018
+
+
+def test_a_loss_shows_the_arguments_that_make_it():
+    loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    assert repr(loss).startswith("SparseCategoricalCrossentropy(from_logits=True, ")
+    for losses in (tf.keras.losses, tf.tf_keras.losses):
+        loss = losses.BinaryCrossentropy(label_smoothing=0.1, reduction="sum")
+        again = eval(repr(loss), vars(losses))
+        assert again.get_config() == loss.get_config()

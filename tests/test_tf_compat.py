@@ -139,8 +139,82 @@ def test_submodules_can_be_imported_by_name():
 def test_any_other_name_is_an_attribute_error(module, name, known_as):
     with pytest.raises(AttributeError) as caught:
         getattr(module, name)
-    assert str(caught.value) == f"tf_compat holds TensorFlow's losses; it has no {known_as}"
+    assert str(caught.value).startswith(
+        f"tf_compat holds TensorFlow's losses; it has no {known_as}"
+    )
     assert not hasattr(module, name)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "way_out"),
+    [
+        (tf, "GraphKeys", "it is in crossent.tf_compat.compat.v1"),
+        (tf, "log_sigmoid", "it is in crossent.tf_compat.compat.v1"),
+        (tf, "GradientTape", "crossent.numpy.value_and_grad gives the gradients"),
+        (tf1, "Session", "what session.run(loss) returned is loss itself"),
+        (tf1, "placeholder", "pass the array itself"),
+        (tf.nn, "softmx", "did you mean softmax?"),
+        (tf.losses, "CategoricalCrossEntropy", "did you mean CategoricalCrossentropy?"),
+    ],
+)
+def test_an_absent_name_comes_with_the_way_out(module, name, way_out):
+    with pytest.raises(AttributeError, match=re.escape(f".{name}; ") + ".*" + re.escape(way_out)):
+        getattr(module, name)
+
+
+def test_names_far_from_all_others_come_without_a_guess():
+    for name in ("Huber", "__wrapped__"):
+        with pytest.raises(AttributeError, match=f"it has no tf\\.nn\\.{name}$"):
+            getattr(tf.nn, name)
+
+
+@pytest.mark.parametrize("module", [tf, tf1, tf.nn, tf.math, tf.keras, tf.keras.losses, tf.errors])
+def test_dir_lists_the_public_names(module):
+    assert dir(module) == sorted(module.__all__)
+
+
+# ---- collections
+
+
+def test_collections_outside_of_a_graph_warn_the_caller():
+    for function, arguments in (
+        (tf1.add_to_collection, ("losses", 1.0)),
+        (tf1.get_collection, ("losses",)),
+    ):
+        with pytest.warns(UserWarning, match=r"with tf\.Graph\(\)\.as_default\(\):") as caught:
+            assert not function(*arguments)
+        assert caught[0].filename == __file__
+    # Under `-W error` these raise if they warn.
+    assert tf.losses.mean_squared_error([1.0], [3.0]) == 4.0
+    assert tf.losses.get_losses() == []
+    with tf.Graph().as_default():
+        tf1.add_to_collection("losses", 1.0)
+        assert tf1.get_collection("losses") == [1.0]
+
+
+# ---- sums of several arrays
+
+
+def test_add_n_sums_in_the_dtype_of_the_arrays():
+    halves = [np.float16([1, 2]), np.float16([3, 0.5])]
+    assert tf.add_n(halves).dtype == np.float16
+    assert tf.add_n(halves).tolist() == [4.0, 2.5]
+    total = tf1.add_n([[1, 2], (3, 4), np.int32([5, 6])])
+    assert (total.dtype, total.tolist()) == (np.int32, [9, 12])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error", "says"),
+    [
+        ([], ValueError, "at least one array"),
+        (np.ones(2), ValueError, "got ndarray"),
+        ([[1.0], [1.0, 2.0]], ValueError, "must have the shape"),
+        ([[1.0], [1]], tf.errors.InvalidArgumentError, "one dtype; got float32 and int32"),
+    ],
+)
+def test_add_n_refuses(inputs, error, says):
+    with pytest.raises(error, match=says):
+        tf.add_n(inputs)
 
 
 # ---- deprecation

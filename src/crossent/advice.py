@@ -34,6 +34,7 @@ def recommend(
     layout: str | None = None,
     costs_differ: bool | None = None,
     full_softmax_too_slow: bool | None = None,
+    scores: str | None = None,
 ) -> Recommendation:
     """The loss that a task calls for, why, the runner-up and why not, the call in six libraries.
 
@@ -43,7 +44,8 @@ def recommend(
     Args:
         labels: the labels themselves, or their kind: "index", "one_hot", "distribution", "votes",
             "multi_hot", "binary" (0/1), "signed" (-1/+1), "rate" (fractions of yes), "real".
-        logits, probs, log_probs: scores that belong to the labels; only their shape is looked at.
+        logits, probs, log_probs: scores that belong to the labels; only their shape is looked at,
+            and crossent's call takes their kind.
         exclusive: whether the classes exclude each other.
         true_per_row: "one", "at_most_one" or "any" number of true classes in a row.
         num_classes: the number of classes, or of labels.
@@ -59,6 +61,8 @@ def recommend(
         layout: "rows", "sequence" or "pixels".
         costs_differ: errors have different costs.
         full_softmax_too_slow: training with all classes takes too long.
+        scores: "logits", "probs" or "log_probs", where no scores are passed: what crossent's call
+            is to take; "logits" if not said.
 
     Shape:
         labels: ids (rows,), (rows, 1) or one per position; other kinds (rows, classes).
@@ -93,15 +97,16 @@ def recommend(
         "costs_differ": costs_differ,
         "full_softmax_too_slow": full_softmax_too_slow,
     }
-    scores = {"logits": logits, "probs": probs, "log_probs": log_probs}
-    gathered = gather(labels, given, scores_shape=_shape(scores), ignore_index=ignore_index)
+    passed = {"logits": logits, "probs": probs, "log_probs": log_probs}
+    kind, shape = _kind_and_shape(passed, scores)
+    gathered = gather(labels, given, scores_shape=shape, ignore_index=ignore_index)
     lacking = missing(gathered.answers)
     if lacking:
         raise OptionError(
             f"{', '.join(lacking)} must be answered; got nothing. "
             "Pass them, or the labels themselves as labels=."
         )
-    return make_recommendation(gathered, ignore_index)
+    return make_recommendation(gathered, ignore_index, kind)
 
 
 def review(
@@ -166,10 +171,20 @@ def review(
     return findings(profile, silence=silence)
 
 
-def _shape(scores: dict[str, Any]) -> tuple[int, ...] | None:
-    passed = {name: value for name, value in scores.items() if value is not None}
+def _kind_and_shape(
+    arrays: dict[str, Any], named: str | None
+) -> tuple[str, tuple[int, ...] | None]:
+    """The kind of the scores, passed or only named, and the shape of those passed."""
+    passed = {name: value for name, value in arrays.items() if value is not None}
     if len(passed) > 1:
         raise ArgumentError(
             f"scores must be of one kind; got {' and '.join(passed)}. Pass one of them."
         )
-    return next((np.shape(value) for value in passed.values()), None)
+    if named is not None and named not in (passed or arrays):
+        listed = ", ".join(f'"{name}"' for name in passed or arrays)
+        raise OptionError(
+            f"scores must be {listed if passed else 'one of ' + listed}; got {named!r}. "
+            "Leave it out where scores are passed."
+        )
+    kind = next(iter(passed), named or "logits")
+    return kind, np.shape(passed[kind]) if passed else None

@@ -1,8 +1,11 @@
 """`crossent choose`: the questions of the tree, answered on a terminal, by flags or by a file."""
 
 import json
+import re
+import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +13,8 @@ import click
 
 from crossent.decision import Answers, Gathered, gather, make_recommendation, missing
 from crossent.decision.answers import LABEL_KINDS, LAYOUTS, MANY_CLASSES, RETRIEVALS, TRUE_PER_ROW
-from crossent.errors import OptionError
+from crossent.decision.recommendation import WIDTH
+from crossent.errors import CrossentError, OptionError
 
 
 class Question(NamedTuple):
@@ -35,7 +39,7 @@ _FLAGS = {
 }
 _QUESTIONS = {
     "target": Question(
-        "What does one row predict: a class (or yes/no), a number, or an item among very many",
+        "One row predicts (item: one of very many)",
         click.Choice(["class", "number", "item"]),
         "class",
     ),
@@ -43,31 +47,29 @@ _QUESTIONS = {
     "true_per_row": Question("How many are true in a row", _choice(("one", "at_most_one")), "one"),
     "num_classes": Question("How many classes are there", click.IntRange(1)),
     "labels": Question(
-        "What are the labels: ids (index), one-hot rows, distributions that sum to 1, or votes",
+        "Labels are",
         _choice(("index", "one_hot", "distribution", "votes")),
         "index",
     ),
     "unlabeled": Question(
-        "Are some labels missing (as-negative: written as no)",
+        "Are labels missing (as-negative: written no)",
         _choice(("no", "yes", "as_negative")),
         "no",
     ),
     "ignore_index": Question("Which value marks a missing label", int, -100),
     "imbalance": Question(
-        "Largest class count / smallest (yes/no: negatives per positive; 1 is balanced)",
+        "Largest class count / smallest (yes/no: negatives per positive)",
         click.FloatRange(1),
         1.0,
     ),
-    "rare_missed": Question(
-        "Does a model trained without weights rank the rare classes badly", bool, False
-    ),
+    "rare_missed": Question("Does a model without weights rank rare classes badly", bool, False),
     "ordinal": Question("Are the classes ordered grades and near misses cheaper", bool, False),
     "noisy": Question("Share of wrong labels, 0 to 1", click.FloatRange(0, 1, max_open=True), 0.0),
     "full_softmax_too_slow": Question("Is training on all classes too slow", bool, False),
 }
 
 
-@click.command()
+@click.command(short_help="Say which loss to use, and how to call it.")
 @click.option(
     "--labels",
     "path",
@@ -116,14 +118,56 @@ def choose(
     if "unlabeled" in given:
         given["unlabeled"] = {"yes": True, "no": False}.get(given["unlabeled"], "as_negative")
     task = _Task(labels, given, ignore_index)
-    # Questions go to the terminal, so that standard output holds the answer alone.
-    gathered = task.asked() if sys.stdin.isatty() else task.told()
-    recommendation = make_recommendation(gathered, task.ignore_index)
-    click.echo(json.dumps(recommendation.to_dict(), indent=2) if as_json else str(recommendation))
+    try:
+        # Questions go to the terminal, so that standard output holds the answer alone.
+        gathered = task.asked() if sys.stdin.isatty() else task.told()
+        found = make_recommendation(gathered, task.ignore_index)
+    except CrossentError as error:
+        raise type(error)(_in_flags(str(error))) from None
+    found = replace(
+        found,
+        warnings=tuple(map(_in_flags, found.warnings)),
+        notes=tuple(map(_in_flags, found.notes)),
+    )
+    click.echo(json.dumps(found.to_dict(), indent=2) if as_json else found.text(_width()))
+
+
+def _width() -> int:
+    """As wide as the terminal, where it is one; a file or a pipe has no width."""
+    if not sys.stdout.isatty():
+        return WIDTH
+    return max(40, min(WIDTH, shutil.get_terminal_size().columns))
+
+
+def _in_flags(text: str) -> str:
+    """What is said to callers of `recommend`, in the words of the command line."""
+    for python, flags in _IN_FLAGS:
+        text = re.sub(python, flags, text)
+    return _IN_HYPHENS.sub(lambda word: word[0].replace("_", "-"), text)
 
 
 def _underscored(value: Any) -> Any:
     return value.replace("-", "_") if isinstance(value, str) else value
+
+
+# Their names are words of prose nowhere; `labels` and `ordinal` are.
+_NAMES = "true_per_row|num_classes|ignore_index|rare_missed|full_softmax_too_slow"
+_IN_FLAGS = (
+    (
+        r'exclusive must be True for labels "(\w+)"; got False',
+        r"--label-kind \1 must go with --exclusive; got --not-exclusive",
+    ),
+    (r'labels "(\w+)"', r"--label-kind \1"),
+    (r"exclusive=False", "--not-exclusive"),
+    (r"exclusive is False as answered", "--not-exclusive was given"),
+    ("unlabeled=True", "--unlabeled yes"),
+    (r"^(\w+) is '?(True|[\w.]+)'? as answered", r"--\1 \2 was given"),
+    (r"(?<!-)\b(\w+)=True", r"--\1"),
+    (rf"(?<!-)\b({_NAMES}|noisy)=", r"--\1 "),
+    (rf"(?<!-)\b({_NAMES})\b", r"--\1"),
+    ("got None", "got none"),
+)
+_IN_HYPHENS = re.compile(r"--[a-z_]+|--label-kind \w+|\b(one_hot|multi_hot|at_most_one)\b")
 
 
 class _Task:

@@ -9,11 +9,11 @@ import re
 import textwrap
 from functools import cache
 from pathlib import Path
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from crossent.catalogue.calls import IMPORTS, LIBRARIES
 from crossent.catalogue.facts import LOSSES, LossFacts
-from crossent.catalogue.variants import REPAIRS, library_calls
+from crossent.catalogue.variants import REPAIRS, library_calls, takes_scores
 from crossent.errors import OptionError
 
 __all__ = [
@@ -31,8 +31,8 @@ __all__ = [
     "memory_note",
     "pos_weight_lines",
     "pos_weight_rows",
-    "pos_weight_summary",
     "pos_weight_text",
+    "takes_scores",
 ]
 
 SQUARED_ERROR = (
@@ -65,6 +65,35 @@ class PosWeightRow(TypedDict):
     undone_log_loss: float
     threshold_recall: float
     threshold_precision: float
+
+
+_Measured = Literal[
+    "recall",
+    "precision",
+    "mean_predicted",
+    "log_loss",
+    "undone_mean_predicted",
+    "undone_log_loss",
+    "threshold_recall",
+    "threshold_precision",
+]
+# A title above its columns: what is printed over a figure, and its key in a row.
+_POS_WEIGHT_COLUMNS: tuple[tuple[str, tuple[tuple[str, _Measured], ...]], ...] = (
+    (
+        "",
+        (
+            ("recall", "recall"),
+            ("precision", "precision"),
+            ("mean p", "mean_predicted"),
+            ("log loss", "log_loss"),
+        ),
+    ),
+    ("after x - ln(q)", (("mean p", "undone_mean_predicted"), ("log loss", "undone_log_loss"))),
+    (
+        "threshold 1/(1+q)",
+        (("recall", "threshold_recall"), ("precision", "threshold_precision")),
+    ),
+)
 
 
 def loss_facts(name: str) -> LossFacts:
@@ -113,7 +142,7 @@ def as_markdown() -> str:
         "## Why not squared error on a sigmoid",
         SQUARED_ERROR,
         "## Memory",
-        memory_note(1024, 50_000),
+        memory_note(50_000, 1024),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -170,54 +199,36 @@ def pos_weight_lines() -> list[str]:
     return [*lines, "", _POS_WEIGHT_READING]
 
 
-def pos_weight_summary() -> str:
-    """The same in one sentence.
-
-    Example:
-        >>> pos_weight_summary().startswith("pos_weight, for sigmoid losses, buys recall")
-        True
-    """
-    plain, weighted = pos_weight_rows()[0], pos_weight_rows()[-2]
-    return (
-        "pos_weight, for sigmoid losses, buys recall with precision and calibration: on the digits "
-        f"{weighted['pos_weight']:g} raised recall from {plain['recall']:.2f} to "
-        f"{weighted['recall']:.2f}, lowered precision from {plain['precision']:.2f} to "
-        f"{weighted['precision']:.2f} and predicted a rate of {weighted['mean_predicted']:.2f} "
-        f"where {plain['true_rate']:.2f} is true."
-    )
-
-
-def pos_weight_text() -> str:
-    """The table for a terminal."""
+def pos_weight_text(width: int = 92) -> str:
+    """The table for a terminal; below 85 columns it comes in two halves."""
     what, rows = _pos_weight_measurements()
-    lines = [
-        f"{'after x - ln(q)':>61}{'plain, threshold 1/(1+q)':>29}",
-        "    q  recall  precision  mean p  log loss    mean p  log loss    recall  precision",
-    ]
-    lines += [
-        f"{row['pos_weight']:>5g}{row['recall']:>8.3f}{row['precision']:>11.3f}"
-        f"{row['mean_predicted']:>8.3f}{row['log_loss']:>10.3f}"
-        f"{row['undone_mean_predicted']:>10.3f}{row['undone_log_loss']:>10.3f}"
-        f"{row['threshold_recall']:>10.3f}{row['threshold_precision']:>11.3f}"
-        for row in rows
-    ]
+    weights = ["", "q", *(f"{row['pos_weight']:g}" for row in rows)]
+    blocks = [[f"{cell:>5}" for cell in weights]]
+    for title, columns in _POS_WEIGHT_COLUMNS:
+        lines = ["".join(f"{name:>10}" for name, _ in columns)]
+        lines += ["".join(f"{row[key]:>10.3f}" for _, key in columns) for row in rows]
+        blocks.append([f"{title:>{10 * len(columns)}}", *lines])
     true_rate = f"mean p: mean predicted probability, {rows[0]['true_rate']:.3f} is true."
-    prose = [textwrap.fill(text, 92) for text in (what, _POS_WEIGHT_READING)]
-    return "\n".join([prose[0], true_rate, *lines, prose[1]])
+    halves = [blocks] if width >= 85 else [blocks[:2], [blocks[0], *blocks[2:]]]
+    tables = ["".join(cells).rstrip() for half in halves for cells in zip(*half, strict=True)]
+    prose = [textwrap.fill(text, width) for text in (what, true_rate, _POS_WEIGHT_READING)]
+    return "\n".join([*prose[:2], *filter(None, tables), prose[2]])
 
 
-def memory_note(rows: int, num_classes: int) -> str:
-    """What labels and logits of that size weigh, in one sentence.
+def memory_note(num_classes: int, rows: int | None = None) -> str:
+    """What labels and logits of that size weigh, in one sentence; of 1,000 rows if not known.
 
     Example:
-        >>> print(memory_note(1024, 50_000))
+        >>> print(memory_note(50_000, 1024))
         Index labels save memory, the logits stay rows x classes: for 1,024 rows x 50,000 classes
         the ids take 8 KiB, one-hot float32 labels 195 MiB, the float32 logits 195 MiB.
     """
+    of = f"for {rows:,} row{'' if rows == 1 else 's'}" if rows is not None else "per 1,000 rows"
+    rows = 1000 if rows is None else rows
     dense = _size(rows * num_classes * 4)
     return (
-        "Index labels save memory, the logits stay rows x classes: for "
-        f"{rows:,} rows x {num_classes:,} classes the ids take {_size(rows * 8)}, "
+        "Index labels save memory, the logits stay rows x classes: "
+        f"{of} x {num_classes:,} classes the ids take {_size(rows * 8)}, "
         f"one-hot float32 labels {dense}, the float32 logits {dense}."
     )
 

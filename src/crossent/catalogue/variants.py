@@ -45,8 +45,24 @@ _TF_SHARES = (
     "labels = tf.cast(labels, logits.dtype)\n"
     "labels = labels / tf.reduce_sum(labels, axis=-1, keepdims=True)"
 )
+_NAMES = "np.unique(labels, return_inverse=True)[1]"
+
+
+def _from_names(ids: str) -> Mapping[str, str]:
+    """Text is NumPy's alone: where it is not at hand it is imported first."""
+    return {
+        "crossent": f"labels = {ids}",
+        "PyTorch": f"import numpy as np\nlabels = torch.as_tensor({ids})",
+        "Optax": f"import numpy as np\nlabels = jnp.asarray({ids})",
+        "other": f"import numpy as np\nlabels = {ids}",
+    }
+
+
 # The line that makes of other labels those that the loss takes.
 REPAIRS: Mapping[str, Mapping[str, str]] = {
+    "names": _from_names(_NAMES),
+    # An empty name comes first in the order.
+    "names_or_none": _from_names(f"{_NAMES} - 1"),
     "from_1": {"other": "labels = labels - 1"},
     "signed": {"other": "labels = (labels + 1) / 2"},
     "mask_255": {"other": "labels = labels / 255"},
@@ -75,6 +91,7 @@ def library_calls(
     unlabeled: bool = False,
     repair: str | None = None,
     values: Mapping[str, object] | None = None,
+    scores: str = "logits",
 ) -> dict[str, str]:
     """The call of one loss in every library.
 
@@ -84,12 +101,18 @@ def library_calls(
             rows of one-hot labels, votes or distributions that do not sum to more than 0.
         repair: a key of `REPAIRS`, the line to put before the loss.
         values: numbers to write in place of names, such as `{"num_classes": 10}`.
+        scores: "logits", "probs" or "log_probs": what crossent's call is given. The calls of the
+            other libraries take logits.
 
     Raises:
         OptionError: `unlabeled` with a ranking loss, which takes no labels.
     """
     if unlabeled and name in _WITHOUT_LABELS:
         raise OptionError(f"unlabeled must be False for {name}; got True. It takes no labels.")
+    first = None
+    if repair in ("names", "names_or_none"):
+        # No later line can read text.
+        first, repair = REPAIRS[repair], None
     calls = {}
     for library, call in CALLS[name].items():
         text = call
@@ -100,11 +123,20 @@ def library_calls(
                 text = text.replace(f"{_of(_SELECT_POS_WEIGHT, library)}\n", "")
         elif repair:
             text = f"{_of(REPAIRS[repair], library)}\n{call}"
+        if first:
+            text = f"{_of(first, library)}\n{text}"
+        if library == "crossent" and takes_scores(name):
+            text = re.sub(r"\blogits\b", scores, text)
         for variable, value in (values or {}).items():
             # `num_classes=num_classes`: the name of the argument stays.
             text = re.sub(rf"\b{variable}\b(?!\s*=(?!=))", str(value), text)
         calls[library] = text
     return calls
+
+
+def takes_scores(name: str) -> bool:
+    """Whether crossent's call takes logits, probs or log_probs; others compute scores inside."""
+    return "logits=logits" in CALLS[name]["crossent"]
 
 
 def _of(lines: Mapping[str, str], library: str) -> str:

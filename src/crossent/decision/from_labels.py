@@ -3,44 +3,19 @@
 Every answer comes with its evidence. Slips such as ids from 1 are named; the calls repair them.
 """
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crossent.decision.answers import LARGEST_WEIGHT
+from crossent.decision.from_rows import SUM_TOLERANCE, read_rows
+from crossent.decision.label_facts import LabelFacts, capped, counted, ratio
 from crossent.errors import DTypeError, LabelError, OptionError, ShapeError
 
 # What people write for "no label", where it can be no class: 255 only in masks of bytes.
 _SENTINELS = (-100, -1, 255)
-# Rows that are told apart by rounding alone still sum to 1.
-_SUM_TOLERANCE = 1e-3
 # Fewer rows prove nothing about labels that are all different.
 _ENOUGH_ROWS = 50
-
-
-@dataclass(slots=True)
-class LabelFacts:
-    """What labels say about the task.
-
-    Attributes:
-        answers: fields of `Answers` and their values.
-        rows: rows (or positions) looked at.
-        ignore_index: the value that marks a missing label, None if there is none.
-        repair: "from_1", "signed" or "mask_255" if the labels need a line before the call.
-        pos_weight: negatives / positives, at most 20; a list has one for each label.
-        evidence: what was found, one sentence each.
-        warnings: what may be a slip.
-    """
-
-    answers: dict[str, Any]
-    rows: int
-    ignore_index: float | None = None
-    repair: str | None = None
-    pos_weight: float | list[float] | None = None
-    evidence: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
 
 
 def read_labels(
@@ -75,7 +50,7 @@ def read_labels(
         one_per_row = values.ndim == 1 or _are_positions(values, num_classes)
     if not one_per_row and values.ndim > 2:
         # Masks of pixels: yes or no at each place, unless the last axis holds the classes.
-        one_per_row = not bool(np.all(np.abs(values.sum(axis=-1) - 1) <= _SUM_TOLERANCE))
+        one_per_row = not bool(np.all(np.abs(values.sum(axis=-1) - 1) <= SUM_TOLERANCE))
     facts = LabelFacts(answers={}, rows=values.size if one_per_row else values[..., 0].size)
     if values.dtype.kind in "US":
         values = _from_names(values, facts)
@@ -87,7 +62,7 @@ def read_labels(
     else:
         width = values.shape[-1]
         rows_of_none = unlabeled is True
-        _read_rows(values.reshape(-1, width), missing.reshape(-1, width), facts, rows_of_none)
+        read_rows(values.reshape(-1, width), missing.reshape(-1, width), facts, rows_of_none)
     facts.answers.setdefault("unlabeled", facts.ignore_index is not None)
     return facts
 
@@ -152,14 +127,18 @@ def _are_positions(values: NDArray[Any], num_classes: int | None) -> bool:
 def _from_names(values: NDArray[Any], facts: LabelFacts) -> NDArray[Any]:
     names, ids = np.unique(values, return_inverse=True)
     ids = ids.reshape(values.shape).astype(np.int64)
-    shown = ", ".join(str(name) for name in names[:3])
-    facts.warnings.append(
-        f"The labels are names ({shown}, ...): make ids with "
-        "names, labels = np.unique(labels, return_inverse=True)."
-    )
+    facts.repair = "names"
     if names[0] == "":
         facts.evidence.append("An empty name is read as unlabeled.")
+        facts.repair = "names_or_none"
+        names = names[1:]
         ids -= 1
+    shown = ", ".join(str(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
+    yes = f' Of the two, "{names[1]}" is the yes.' if len(names) == 2 else ""
+    facts.warnings.append(
+        f"The labels are names ({shown}). The call makes ids in their sorted order, and the "
+        f"columns of the scores must stand in that order: if yours do not, use your own.{yes}"
+    )
     return ids
 
 
@@ -228,8 +207,8 @@ def _read_ids(values: NDArray[Any], facts: LabelFacts, num_classes: int | None) 
         _read_yes_no(values > 0, facts)
     elif present[0] < 0:
         raise LabelError(
-            f"labels must be ids from 0 on; got {present[0]:g} in {counts[0]:,} rows. If it marks "
-            f"missing labels, say ignore_index={present[0]:g}; quantities are not labels."
+            f"labels must be ids from 0 on; got {present[0]:g} in {counted(counts[0])}. If it "
+            f"marks missing labels, say ignore_index={present[0]:g}; quantities are not labels."
         )
     else:
         _read_class_ids(present.astype(np.int64), counts, facts, num_classes)
@@ -249,11 +228,11 @@ def _read_yes_no(positive: NDArray[np.bool_], facts: LabelFacts) -> None:
     positives = int(positive.sum())
     negatives = positive.size - positives
     facts.answers.update(labels="binary", num_classes=2)
-    facts.answers["imbalance"] = _ratio(max(positives, negatives), min(positives, negatives))
+    facts.answers["imbalance"] = ratio(max(positives, negatives), min(positives, negatives))
     facts.evidence.append(f"One yes or no per row: {positives:,} of {positive.size:,} are yes.")
     if not positives or not negatives:
         facts.warnings.append("Only one of the two answers occurs: nothing can be learned.")
-    facts.pos_weight = _capped(negatives / max(positives, 1))
+    facts.pos_weight = capped(negatives / max(positives, 1))
 
 
 def _read_class_ids(
@@ -270,132 +249,30 @@ def _read_class_ids(
         num_classes = largest
     elif num_classes is not None and largest >= num_classes:
         raise LabelError(
-            f"labels must lie in [0, {num_classes}); got {largest} in {counts[-1]:,} rows. "
+            f"labels must lie in [0, {num_classes}); got {largest} in {counted(counts[-1])}. "
             f"Is num_classes {largest + 1}?"
         )
-    known = num_classes is not None and facts.repair is None
+    facts.answers.update(labels="index", num_classes=num_classes or largest + 1)
+    facts.evidence.append(_classes_seen(len(present), num_classes, facts))
     num_classes = num_classes or largest + 1
-    facts.answers.update(labels="index", num_classes=num_classes)
-    facts.evidence.append(
-        f"One class id per row, {len(present):,} different ones; {num_classes:,} classes"
-        + (", as given or as the scores have." if known else ", from the largest id.")
-    )
     if counts.sum() >= _ENOUGH_ROWS and len(present) > counts.sum() / 2:
         facts.warnings.append("Most rows have an id of their own: are these quantities or keys?")
     if len(present) < num_classes:
         facts.warnings.append(
             f"Classes that never occur: {num_classes - len(present):,} of {num_classes:,}."
         )
-    facts.answers["imbalance"] = _ratio(int(counts.max()), int(counts.min()))
+    facts.answers["imbalance"] = ratio(int(counts.max()), int(counts.min()))
     facts.evidence.append(
-        f"The largest class has {counts.max():,} rows, the smallest {counts.min():,}."
+        f"The largest class has {counted(counts.max())}, the smallest {counts.min():,}."
     )
 
 
-def _read_rows(
-    values: NDArray[Any], missing: NDArray[np.bool_], facts: LabelFacts, rows_of_none: bool
-) -> None:
-    """One number per class in each row."""
-    labelled = ~missing.all(axis=1)
-    values, missing = values[labelled], missing[labelled]
-    facts.answers["num_classes"] = values.shape[1]
-    known = values[~missing].astype(np.float64)
-    present = set(np.unique(known).tolist()) if known.size else set()
-    whole = bool(np.all(np.mod(known, 1) == 0))
-    if present == {-1.0, 1.0} or (255.0 in present and present <= {0.0, 255.0}):
-        facts.repair = "signed" if -1.0 in present else "mask_255"
-        facts.warnings.append(
-            f"The labels are {' and '.join(f'{v:g}' for v in sorted(present))}: "
-            "the loss wants 0 and 1."
-        )
-        _read_zeros_and_ones(values > 0, missing, facts, rows_of_none)
-    elif present <= {0.0, 1.0}:
-        _read_zeros_and_ones(values > 0, missing, facts, rows_of_none)
-    elif min(present) < 0:
-        facts.answers.update(labels="real")
-        facts.evidence.append("Rows of real numbers, some below 0: quantities, no classes.")
-    elif whole and not missing.any():
-        facts.answers.update(labels="votes")
-        facts.evidence.append(f"Rows of counts up to {max(present):g}: votes for each class.")
-    else:
-        _read_soft_rows(values, missing, facts)
-
-
-def _read_zeros_and_ones(
-    true: NDArray[np.bool_], missing: NDArray[np.bool_], facts: LabelFacts, rows_of_none: bool
-) -> None:
-    true = true & ~missing
-    per_row = true.sum(axis=1)
-    none = int(np.sum(per_row == 0))
-    partly = int(missing.any(axis=1).sum())
-    if partly:
-        facts.evidence.append(f"Rows that lack some of their labels: {partly:,}.")
-    if per_row.max() > 1 or partly:
-        kind, what = "any", f"From {per_row.min()} to {per_row.max()} classes are true in a row."
-    elif none == 0 or (rows_of_none and none < len(true)):
-        kind, what = "one", "Exactly one class is true in every labelled row."
-    else:
-        kind, what = "at_most_one", f"At most one class is true in a row; rows with none: {none:,}."
-        facts.warnings.append(
-            f"Rows without a true class: {none:,}. If they are unlabeled rather than 'none of "
-            "them', say unlabeled=True."
-        )
-    facts.answers.update(labels="one_hot" if kind == "one" else "multi_hot", true_per_row=kind)
-    not_one = float(np.mean(per_row != 1))
-    facts.evidence.append(f"{what} In {not_one:.1%} of the rows the labels do not sum to 1.")
-    _read_balance(true, missing, facts, exclusive=kind == "one")
-
-
-def _read_balance(
-    true: NDArray[np.bool_], missing: NDArray[np.bool_], facts: LabelFacts, *, exclusive: bool
-) -> None:
-    positives = true.sum(axis=0)
-    occurring = positives[positives > 0]
-    if len(occurring) < len(positives):
-        facts.warnings.append(f"Classes that are never true: {np.sum(positives == 0):,}.")
-    if exclusive:
-        facts.answers["imbalance"] = _ratio(int(positives.max()), int(occurring.min()))
-    else:
-        negatives = (~missing).sum(axis=0) - positives
-        worst = max(
-            (max(n, p) / max(min(n, p), 1) for n, p in zip(negatives, positives, strict=True)),
-            default=1.0,
-        )
-        facts.answers["imbalance"] = float(max(worst, 1.0))
-        facts.pos_weight = [
-            _capped(n / max(p, 1)) for n, p in zip(negatives, positives, strict=True)
-        ]
-    if len(occurring):
-        facts.evidence.append(
-            f"The commonest class is true in {positives.max():,} rows, the rarest in "
-            f"{occurring.min():,}."
-        )
-
-
-def _read_soft_rows(values: NDArray[Any], missing: NDArray[np.bool_], facts: LabelFacts) -> None:
-    if values[~missing].max() > 1:
-        facts.answers.update(labels="real")
-        facts.evidence.append("Rows of real numbers, some above 1: quantities, no classes.")
-        return
-    sums = np.where(missing, 0.0, values).sum(axis=1)
-    empty = sums == 0
-    if not missing.any() and bool(np.all(empty | (np.abs(sums - 1) <= _SUM_TOLERANCE))):
-        facts.answers.update(labels="distribution")
-        facts.evidence.append("Every row is a distribution: fractions that sum to 1.")
-        if empty.any():
-            facts.answers["unlabeled"] = True
-            facts.evidence.append(f"Rows that are all 0, read as unlabeled: {empty.sum():,}.")
-    else:
-        facts.answers.update(labels="multi_hot", true_per_row="any", imbalance=1.0)
-        facts.evidence.append(
-            f"Fractions whose rows sum to {sums.min():.3g} up to {sums.max():.3g}: each label is "
-            "a rate of its own."
-        )
-
-
-def _ratio(larger: int, smaller: int) -> float:
-    return float(larger) / max(smaller, 1)
-
-
-def _capped(ratio: float) -> float:
-    return float(f"{min(max(float(ratio), 1 / LARGEST_WEIGHT), LARGEST_WEIGHT):.3g}")
+def _classes_seen(present: int, num_classes: int | None, facts: LabelFacts) -> str:
+    """How many classes there are and how that is known; `num_classes` is None if it was not."""
+    by_name = (facts.repair or "").startswith("names")
+    what = "name" if by_name else "id"
+    source = "as given or as the scores have"
+    if num_classes is None or facts.repair == "from_1":
+        source = "one for each name" if by_name else "from the largest id"
+    total = facts.answers["num_classes"]
+    return f"One class {what} per row, {present:,} different ones; {total:,} classes, {source}."

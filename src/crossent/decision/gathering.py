@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from crossent.decision.answers import MUCH_NOISE, Answers, completed
-from crossent.decision.from_labels import LabelFacts, read_labels
+from crossent.decision.from_labels import read_labels
+from crossent.decision.label_facts import LabelFacts
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,17 +12,18 @@ from crossent.catalogue import (
     library_calls,
     memory_note,
     pos_weight_rows,
-    pos_weight_summary,
     pos_weight_text,
+    takes_scores,
 )
 from crossent.decision.answers import LARGEST_WEIGHT, Answers
-from crossent.decision.from_labels import LabelFacts
 from crossent.decision.gathering import Gathered
+from crossent.decision.label_facts import LabelFacts
 from crossent.decision.tree import choose_loss, notes
 
-_WIDTH = 96
-# A batch for the example of what logits weigh, where no labels were given.
-_EXAMPLE_ROWS = 1024
+# Longer lines are hard to read, however wide the terminal.
+WIDTH = 96
+# They predict a quantity or an order, no class.
+_NO_CLASSES = ("mean_squared_error", "in_batch_softmax", "pairwise_logistic")
 _SAMPLED = (
     "Sampled losses (sampled softmax, NCE) are for training only: evaluate with the full softmax."
 )
@@ -30,7 +31,7 @@ _SAMPLED = (
 
 @dataclass(frozen=True)
 class Recommendation:
-    """A loss for a task, with its reasons and its calls. `str()` of it is text for people.
+    """A loss for a task, with its reasons and its calls. `str()` or `text()` of it is for people.
 
     Attributes:
         loss: its key in `crossent.catalogue.LOSSES`.
@@ -39,6 +40,7 @@ class Recommendation:
         why_not: the reason against that one.
         calls: the exact call in crossent, TensorFlow 1, TensorFlow 2, Keras, PyTorch and Optax.
         imports: what each of these calls needs.
+        scores: what crossent's call is given: "logits", "probs" or "log_probs".
         activation: what makes probabilities of the scores.
         denominator: what the mean divides by.
         answers: the answers that led here, by name.
@@ -53,6 +55,7 @@ class Recommendation:
     why_not: str
     calls: Mapping[str, str]
     imports: Mapping[str, str]
+    scores: str
     activation: str
     denominator: str
     answers: Mapping[str, Any]
@@ -61,40 +64,54 @@ class Recommendation:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as what JSON can hold, with the measured rows of what pos_weight does."""
+        """All of it as what JSON can hold; for sigmoid losses with what pos_weight did."""
         content = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
         }
-        return {**content, "pos_weight_measured": pos_weight_rows()}
+        return content | ({"pos_weight_measured": pos_weight_rows()} if self._is_sigmoid else {})
 
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, width: int = WIDTH) -> str:
+        """The same for people, in lines of at most `width`; only code stays as it is."""
         loss, runner_up = LOSSES[self.loss], LOSSES[self.runner_up]
+        facts = {
+            "Loss": f"{loss.title} ({self.loss})",
+            "Why": self.why,
+            "Runner-up": f"{runner_up.title} ({self.runner_up})",
+            "Why not": self.why_not,
+            "Formula": loss.formula,
+            "Labels": loss.labels,
+            "Scores": loss.scores,
+            "Predict": f"activation: {self.activation}",
+            "Mean": f"divides by {self.denominator}",
+        }
         parts = [
-            _paragraph("Loss", f"{loss.title} ({self.loss})"),
-            _paragraph("Why", self.why),
-            _paragraph("Runner-up", f"{runner_up.title} ({self.runner_up})"),
-            _paragraph("Why not", self.why_not),
-            _paragraph("Formula", loss.formula),
-            _paragraph("Labels", loss.labels),
-            _paragraph("Scores", loss.scores),
-            _paragraph("Predict", f"activation: {self.activation}"),
-            _paragraph("Mean", f"divides by {self.denominator}"),
-            *_listed("What the labels say", self.evidence),
-            *_listed("Look at this first", self.warnings),
+            *(_paragraph(name, fact, width) for name, fact in facts.items()),
+            *_listed("What the labels say", self.evidence, width),
+            *_listed("Look at this first", self.warnings, width),
             "\nThe call",
             *(
                 f"\n  {library}: {self.imports[library]}\n{textwrap.indent(call, '    ')}"
                 for library, call in self.calls.items()
             ),
-            *_listed("Good to know", (*self.notes, *loss.traps)),
+            *_listed("Good to know", (*self.notes, *loss.traps), width),
         ]
-        if _is_sigmoid(self.loss):
-            parts += ["\nWhat pos_weight does", textwrap.indent(pos_weight_text(), "  ")]
+        if self._is_sigmoid:
+            table = pos_weight_text(min(width - 2, 92))
+            parts += ["\nWhat pos_weight does", textwrap.indent(table, "  ")]
         return "\n".join(parts)
 
+    @property
+    def _is_sigmoid(self) -> bool:
+        return _is_sigmoid(self.loss)
 
-def make_recommendation(gathered: Gathered, ignore_index: int | None) -> Recommendation:
+
+def make_recommendation(
+    gathered: Gathered, ignore_index: int | None, scores: str = "logits"
+) -> Recommendation:
     """Walks the tree with answers of which none is missing."""
     answers, facts = gathered.answers, gathered.facts
     choice = choose_loss(answers)
@@ -105,10 +122,12 @@ def make_recommendation(gathered: Gathered, ignore_index: int | None) -> Recomme
         unlabeled=answers.unlabeled is True and bool(answers.labels) and not answers.retrieval,
         repair=_repair(answers, facts),
         values=_values(answers, facts, mark),
+        scores=scores,
     )
     if answers.layout != "rows":
         # PyTorch has the classes on axis 1.
         calls["PyTorch"] = calls["PyTorch"].replace("y(logits,", "y(logits.movedim(-1, 1),")
+    assumed = mark if ignore_index is None and facts is None else None
     return Recommendation(
         loss=choice.loss,
         why=choice.why,
@@ -116,12 +135,17 @@ def make_recommendation(gathered: Gathered, ignore_index: int | None) -> Recomme
         why_not=choice.why_not,
         calls=calls,
         imports=dict(IMPORTS),
+        scores=scores,
         activation=loss.activation,
         denominator=loss.denominator,
         answers=asdict(answers),
         evidence=tuple(facts.evidence) if facts else (),
         warnings=(*gathered.conflicts, *(facts.warnings if facts else ())),
-        notes=(*notes(answers), *_numbers(answers, facts, choice.loss)),
+        notes=(
+            *notes(answers, choice.loss),
+            *_about_calls(calls, choice.loss, scores, assumed),
+            *_numbers(answers, facts, choice.loss),
+        ),
     )
 
 
@@ -150,11 +174,33 @@ def _values(answers: Answers, facts: LabelFacts | None, mark: float) -> dict[str
     return values
 
 
-def _numbers(answers: Answers, facts: LabelFacts | None, loss: str) -> tuple[str, ...]:
+def _about_calls(
+    calls: Mapping[str, str], loss: str, scores: str, assumed_mark: float | None
+) -> list[str]:
+    """Notes on what the calls take for granted."""
+    lines = []
+    if assumed_mark is not None and f"{assumed_mark:g}" in calls["Optax"]:
+        lines.append(
+            f"A missing label is taken to be {assumed_mark:g}: give ignore_index if yours is "
+            "marked otherwise."
+        )
+    if scores != "logits" and takes_scores(loss):
+        shown = "log p" if scores == "probs" else "log_probs"
+        instead = f"{shown} will do" if not _is_sigmoid(loss) else "log(p / (1 - p)) will do"
+        lines.append(
+            f"Only crossent's call takes {scores}. The others want the logits from before the "
+            f"{'sigmoid' if _is_sigmoid(loss) else 'softmax'}; where they are lost, {instead}."
+        )
+    return lines
+
+
+def _numbers(answers: Answers, facts: LabelFacts | None, loss: str) -> list[str]:
     """Notes that need numbers: weights, memory, the gradient of squared error."""
+    if loss in _NO_CLASSES:
+        return []
     lines = []
     weights = facts.pos_weight if facts else None
-    if isinstance(weights, list) and max(weights) > 1:
+    if _is_sigmoid(loss) and isinstance(weights, list) and max(weights) > 1:
         shown = ", ".join(f"{weight:g}" for weight in weights)
         if len(weights) > 12:
             shown = f"{min(weights):g} to {max(weights):g}"
@@ -162,30 +208,28 @@ def _numbers(answers: Answers, facts: LabelFacts | None, loss: str) -> tuple[str
     if loss == "softmax_weighted":
         lines.append("class_weight: the largest class count / the count of the class, at most 20.")
     lines.append(SQUARED_ERROR)
-    if not _is_sigmoid(loss):
-        lines.append(pos_weight_summary())
-    if answers.exclusive and not answers.is_binary and answers.num_classes:
-        rows = facts.rows if facts else _EXAMPLE_ROWS
-        lines.append(memory_note(rows, answers.num_classes))
+    if not _is_sigmoid(loss) and not answers.is_binary and answers.num_classes:
+        if answers.labels in ("index", "one_hot"):
+            lines.append(memory_note(answers.num_classes, facts.rows if facts else None))
         lines.append(_SAMPLED)
-    return tuple(lines)
+    return lines
 
 
 def _is_sigmoid(loss: str) -> bool:
     return loss.startswith("sigmoid") or loss in ("focal_binary", "ordinal")
 
 
-def _paragraph(name: str, text: str) -> str:
+def _paragraph(name: str, text: str, width: int) -> str:
     return textwrap.fill(
-        text, _WIDTH, initial_indent=f"{name + ':':<11}", subsequent_indent=" " * 11
+        text, width, initial_indent=f"{name + ':':<11}", subsequent_indent=" " * 11
     )
 
 
-def _listed(title: str, lines: tuple[str, ...]) -> list[str]:
+def _listed(title: str, lines: tuple[str, ...], width: int) -> list[str]:
     if not lines:
         return []
     filled = (
-        textwrap.fill(line, _WIDTH, initial_indent="  - ", subsequent_indent="    ")
+        textwrap.fill(line, width, initial_indent="  - ", subsequent_indent="    ")
         for line in lines
     )
     return [f"\n{title}", *filled]

@@ -207,10 +207,37 @@ def _one_of_some(answers: Answers) -> Choice:
     )
 
 
-def notes(answers: Answers) -> tuple[str, ...]:
+def notes(answers: Answers, loss: str) -> tuple[str, ...]:
     """What else the answers call for, beside the choice of the loss."""
+    texts = [text for name, text in _NOTES.items() if _applying(answers)[name]]
+    unheard = _unheard(answers, loss)
+    if unheard:
+        texts.append(
+            f"Answers that this loss leaves aside: {', '.join(unheard)}. What comes first in the "
+            "tree wins; try the losses for the others after it, one by one."
+        )
+    return tuple(texts)
+
+
+def _unheard(answers: Answers, loss: str) -> list[str]:
+    """The answers that called for a loss which another answer kept from being taken."""
+    losses = {
+        "noisy": ("generalized_cross_entropy", "softmax_smoothed"),
+        "ordinal": ("ordinal",),
+        "full_softmax_too_slow": ("sampled_softmax",),
+        "rare_missed": ("softmax_weighted", "sigmoid_weighted", "focal_binary"),
+    }
+    if answers.is_binary and answers.noisy < MUCH_NOISE:
+        # A note says how the sigmoid loss itself is smoothed.
+        del losses["noisy"]
+    given = ((name, getattr(answers, name), own) for name, own in losses.items())
+    return [f"{name}={value}" for name, value, own in given if value and loss not in own]
+
+
+def _applying(answers: Answers) -> dict[str, bool]:
+    """Which of the notes the answers call for."""
     soft = answers.labels in ("distribution", "votes")
-    applies = {
+    return {
         "rate": answers.labels == "rate",
         "votes": answers.labels == "votes",
         "teacher": soft,
@@ -226,7 +253,6 @@ def notes(answers: Answers) -> tuple[str, ...]:
         "ordinal": answers.ordinal,
         "several": answers.true_per_row == "any",
     }
-    return tuple(text for name, text in _NOTES.items() if applies[name])
 
 
 _NOTES = {

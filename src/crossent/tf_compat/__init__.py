@@ -32,8 +32,9 @@ from crossent.tf_compat import (
     nn,
     tf_keras,
 )
-from crossent.tf_compat._absent import absent
+from crossent.tf_compat._absent import absent, public_names
 from crossent.tf_compat._array_ops import (
+    add_n,
     cast,
     constant,
     convert_to_tensor,
@@ -64,6 +65,7 @@ from crossent.tf_compat.math import sigmoid
 
 __all__ = [
     "Graph",
+    "add_n",
     "bool",
     "cast",
     "compat",
@@ -98,9 +100,12 @@ __all__ = [
     "uint64",
 ]
 
-_absent = absent("tf")
+_absent = absent("tf", __name__)
 
 
 def __getattr__(name: str) -> Any:
     # Needs a package that only some have; the other dtypes are NumPy's own.
     return _bfloat16() if name == "bfloat16" else _absent(name)
+
+
+__dir__ = public_names(__name__)

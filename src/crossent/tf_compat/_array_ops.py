@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from crossent._arrays import library_of
-from crossent.errors import DTypeError
+from crossent.errors import DTypeError, OptionError
 from crossent.tf_compat import _dtypes, _tensors
-from crossent.tf_compat._tensors import is_float, tensor
+from crossent.tf_compat._tensors import check_same_shape, is_float, tensor
 from crossent.tf_compat.errors import InvalidArgumentError
 
 
@@ -77,6 +77,50 @@ def reduce_mean(
     return _returned(
         x, lambda: xp.sum(xp.widen(x), axis=axes, keepdims=keepdims) / _nan_if_0(count)
     )
+
+
+def add_n(inputs: Any, name: str | None = None) -> Any:
+    """Sum of arrays of one shape and dtype, in that dtype.
+
+    Args:
+        inputs: a list or tuple of at least one array.
+        name: ignored.
+
+    Shape:
+        each (*any,) -> (*any,).
+
+    Raises:
+        ValueError: no list of arrays, or shapes that differ.
+        InvalidArgumentError: dtypes that differ.
+
+    Source:
+        tf.add_n, TensorFlow 2.21.
+
+    Example:
+        >>> import crossent.tf_compat as tf
+        >>> tf.add_n([[1.0, 2.0], [3.0, 4.0]]).tolist()
+        [4.0, 6.0]
+    """
+    if not isinstance(inputs, (list, tuple)) or not inputs:
+        raise OptionError(
+            f"inputs must be a list of at least one array; got {type(inputs).__name__}. "
+            "tf.reduce_sum adds up the elements of one array."
+        )
+    arrays = [tensor("inputs", array) for array in inputs]
+    first = arrays[0]
+    for array in arrays:
+        check_same_shape(inputs=array, first=first)
+        if array.dtype != first.dtype:
+            raise InvalidArgumentError(
+                f"inputs must have one dtype; got {first.dtype.name} and {array.dtype.name}. "
+                "Convert them with tf.cast."
+            )
+    if not is_float(first):
+        return sum((_numbers(array) for array in arrays[1:]), _numbers(first))
+    library = library_of(inputs=first)
+    xp = library.namespace(*arrays)
+    with library.quiet():
+        return xp.returned(sum((xp.widen(a) for a in arrays[1:]), xp.widen(first)), first.dtype)
 
 
 def one_hot(

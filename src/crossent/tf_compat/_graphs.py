@@ -1,6 +1,7 @@
 """TensorFlow 1's collections: losses gather in the default graph, and nowhere outside of one."""
 
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -80,7 +81,7 @@ def name_scope(
 
 
 def add_to_collection(name: str, value: Any) -> None:
-    """Append a value to a collection of the default graph; nothing happens outside of one.
+    """Append a value to a collection of the default graph; outside of one only warn.
 
     Example:
         >>> import crossent.tf_compat.compat.v1 as tf
@@ -89,17 +90,27 @@ def add_to_collection(name: str, value: Any) -> None:
         ...     float(tf.losses.get_regularization_loss())
         0.25
     """
+    if _graph.get() is None:
+        _warn_of_no_graph("add_to_collection keeps nothing")
     collect(name, value, "")
 
 
 def get_collection(key: str, scope: str | None = None) -> list[Any]:
-    """The values of a collection of the default graph; see `Graph.get_collection`.
+    """The values of a collection of the default graph (see `Graph`); outside of one warn.
 
     Example:
         >>> import crossent.tf_compat.compat.v1 as tf
-        >>> tf.get_collection(tf.GraphKeys.LOSSES)
+        >>> with tf.Graph().as_default():
+        ...     tf.get_collection(tf.GraphKeys.LOSSES)
         []
     """
+    if _graph.get() is None:
+        _warn_of_no_graph("get_collection finds nothing")
+    return collected(key, scope)
+
+
+def collected(key: str, scope: str | None = None) -> list[Any]:
+    """The same without a warning: losses may be asked for anywhere, as in TensorFlow 2."""
     graph = _graph.get()
     return [] if graph is None else graph.get_collection(key, scope)
 
@@ -114,3 +125,12 @@ def collect(collection: str | None, value: Any, own_name: str) -> None:
         return
     named = hasattr(value, "dtype")
     graph.add_to_collection(collection, value, f"{_scope.get()}{own_name}/value" if named else None)
+
+
+def _warn_of_no_graph(what: str) -> None:
+    """Warn the caller of the function that calls this one: code for TensorFlow 1 counts on it."""
+    warnings.warn(
+        f"{what} outside of a graph. Put the code inside `with tf.Graph().as_default():`.",
+        UserWarning,
+        stacklevel=3,
+    )

@@ -1,7 +1,7 @@
 """TensorFlow's exceptions that its losses raise."""
 
 from crossent.errors import CrossentError
-from crossent.tf_compat._absent import absent
+from crossent.tf_compat._absent import absent, public_names
 
 __all__ = ["InvalidArgumentError"]
 
@@ -21,4 +21,5 @@ class InvalidArgumentError(CrossentError, ValueError):
     """
 
 
-__getattr__ = absent("tf.errors")
+__getattr__ = absent("tf.errors", __name__)
+__dir__ = public_names(__name__)

@@ -36,7 +36,7 @@ __all__ = [
     "sparse_softmax_cross_entropy",
 ]
 
-_absent = absent("tf.losses")
+_absent = absent("tf.losses", __name__)
 
 
 def __getattr__(name: str) -> Any:
@@ -46,4 +46,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *keras.losses.__all__})
+    return sorted({*__all__, *keras.losses.__all__})

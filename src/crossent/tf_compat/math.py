@@ -4,7 +4,7 @@ from typing import Any
 
 from crossent import information
 from crossent.tf_compat import _activations
-from crossent.tf_compat._absent import absent
+from crossent.tf_compat._absent import absent, public_names
 from crossent.tf_compat._array_ops import reduce_mean, reduce_sum
 from crossent.tf_compat.nn import sigmoid
 
@@ -31,4 +31,5 @@ def log_sigmoid(x: Any, name: str | None = None) -> Any:
     return _activations.elementwise(information.log_sigmoid, x)
 
 
-__getattr__ = absent("tf.math")
+__getattr__ = absent("tf.math", __name__)
+__dir__ = public_names(__name__)

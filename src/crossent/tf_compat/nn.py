@@ -9,7 +9,7 @@ from typing import Any
 from crossent import information
 from crossent.errors import OptionError
 from crossent.tf_compat import _activations, _cross_entropy
-from crossent.tf_compat._absent import absent
+from crossent.tf_compat._absent import absent, public_names
 from crossent.tf_compat._deprecation import deprecated
 
 __all__ = [
@@ -275,4 +275,5 @@ def both_given(labels: Any, logits: Any) -> None:
         )
 
 
-__getattr__ = absent("tf.nn")
+__getattr__ = absent("tf.nn", __name__)
+__dir__ = public_names(__name__)

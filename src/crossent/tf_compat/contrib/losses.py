@@ -19,7 +19,7 @@ from typing import Any
 from crossent._arrays import library_of
 from crossent.errors import ShapeError
 from crossent.tf_compat import _cross_entropy, _weighted
-from crossent.tf_compat._absent import absent
+from crossent.tf_compat._absent import absent, public_names
 from crossent.tf_compat._deprecation import deprecated
 from crossent.tf_compat._dtypes import float64
 from crossent.tf_compat._graphs import GraphKeys, collect
@@ -232,4 +232,5 @@ def _checked_rest(weights: tuple[int, ...], losses: tuple[int, ...]) -> tuple[in
     return losses[len(weights) :]
 
 
-__getattr__ = absent("tf.contrib.losses")
+__getattr__ = absent("tf.contrib.losses", __name__)
+__dir__ = public_names(__name__)

@@ -29,6 +29,15 @@ class BaseLoss(ABC):
     _options: dict[str, Any]
     _dtype: Any = None  # the result's; None: that of the row losses
 
+    def __repr__(self) -> str:
+        config = self.get_config()
+        # What makes the loss comes before what every loss has.
+        last: dict[str, Any] = {
+            key: config.pop(key) for key in ("reduction", "name", "dtype") if key in config
+        }
+        arguments = ", ".join(f"{key}={value!r}" for key, value in {**config, **last}.items())
+        return f"{type(self).__name__}({arguments})"
+
     def _score_with(self, function: Callable[..., Any], **options: Any) -> None:
         """Let `call` be this row loss with these options, which also become attributes."""
         self._function, self._options = function, options

@@ -12,7 +12,7 @@ from typing import Any
 
 from crossent._arrays import library_of
 from crossent.tf_compat import nn
-from crossent.tf_compat._absent import absent
+from crossent.tf_compat._absent import absent, public_names
 from crossent.tf_compat._tensors import check_float, tensor
 from crossent.tf_compat.keras._shapes import axes_of
 
@@ -111,4 +111,5 @@ def _along(function: Callable[..., Any], x: Any, axis: Any) -> Any:
     return xp.moveaxis(xp.reshape(joint, moved.shape), last, axes)
 
 
-__getattr__ = absent("tf.keras.activations")
+__getattr__ = absent("tf.keras.activations", __name__)
+__dir__ = public_names(__name__)

@@ -6,7 +6,7 @@ them (top of `_classes`). Keras 2's, with 'auto', are `crossent.tf_compat.tf_ker
 
 from typing import Any
 
-from crossent.tf_compat._absent import absent
+from crossent.tf_compat._absent import absent, public_names
 from crossent.tf_compat.keras import _lookup
 from crossent.tf_compat.keras._classes import (
     BinaryCrossentropy,
@@ -138,4 +138,5 @@ def deserialize(name: Any, custom_objects: dict[str, Any] | None = None) -> Any:
     return _lookup.find(name, {**_LOSSES, **(custom_objects or {})})
 
 
-__getattr__ = absent("tf.keras.losses")
+__getattr__ = absent("tf.keras.losses", __name__)
+__dir__ = public_names(__name__)

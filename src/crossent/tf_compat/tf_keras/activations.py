@@ -3,7 +3,7 @@
 from typing import Any
 
 from crossent.errors import ShapeError
-from crossent.tf_compat._absent import absent
+from crossent.tf_compat._absent import absent, public_names
 from crossent.tf_compat._tensors import tensor
 from crossent.tf_compat.keras import activations
 from crossent.tf_compat.keras.activations import sigmoid
@@ -39,4 +39,5 @@ def softmax(x: Any, axis: int | tuple[int, ...] = -1) -> Any:
     return activations.softmax(x, axis)
 
 
-__getattr__ = absent("tf_keras.activations")
+__getattr__ = absent("tf_keras.activations", __name__)
+__dir__ = public_names(__name__)

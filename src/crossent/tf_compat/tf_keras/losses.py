@@ -6,7 +6,7 @@ The functions return one loss per row, the classes reduce them (arguments: tops 
 
 from typing import Any
 
-from crossent.tf_compat._absent import absent
+from crossent.tf_compat._absent import absent, public_names
 from crossent.tf_compat.keras import _lookup
 from crossent.tf_compat.keras._reduction import Reduction
 from crossent.tf_compat.tf_keras._classes import (
@@ -140,4 +140,5 @@ def deserialize(name: Any, custom_objects: dict[str, Any] | None = None) -> Any:
     return _lookup.find(name, {**_LOSSES, **(custom_objects or {})})
 
 
-__getattr__ = absent("tf_keras.losses")
+__getattr__ = absent("tf_keras.losses", __name__)
+__dir__ = public_names(__name__)

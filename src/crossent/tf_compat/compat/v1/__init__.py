@@ -13,8 +13,8 @@ from typing import Any
 
 from crossent.tf_compat import contrib, distribute, errors, math
 from crossent.tf_compat import tf_keras as keras
-from crossent.tf_compat._absent import absent
-from crossent.tf_compat._array_ops import cast, constant, one_hot, stop_gradient
+from crossent.tf_compat._absent import absent, public_names
+from crossent.tf_compat._array_ops import add_n, cast, constant, one_hot, stop_gradient
 from crossent.tf_compat._dtypes import bfloat16 as _bfloat16
 from crossent.tf_compat._dtypes import (
     bool,
@@ -46,6 +46,7 @@ from crossent.tf_compat.math import log_sigmoid, sigmoid
 __all__ = [
     "Graph",
     "GraphKeys",
+    "add_n",
     "add_to_collection",
     "bool",
     "cast",
@@ -81,9 +82,12 @@ __all__ = [
     "uint64",
 ]
 
-_absent = absent("tf")
+_absent = absent("tf", __name__)
 
 
 def __getattr__(name: str) -> Any:
     # Needs a package that only some have; the other dtypes are NumPy's own.
     return _bfloat16() if name == "bfloat16" else _absent(name)
+
+
+__dir__ = public_names(__name__)

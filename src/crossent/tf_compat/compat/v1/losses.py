@@ -16,9 +16,9 @@ from typing import Any
 from crossent._arrays import library_of
 from crossent.errors import OptionError, ShapeError
 from crossent.tf_compat import _cross_entropy, _weighted
-from crossent.tf_compat._absent import absent
+from crossent.tf_compat._absent import absent, public_names
 from crossent.tf_compat._dtypes import float64
-from crossent.tf_compat._graphs import GraphKeys, collect, get_collection
+from crossent.tf_compat._graphs import GraphKeys, collect, collected
 from crossent.tf_compat._tensors import beside, check_same_shape, tensor
 from crossent.tf_compat._weighted import Reduction
 from crossent.tf_compat.errors import InvalidArgumentError
@@ -289,7 +289,7 @@ def get_losses(scope: str | None = None, loss_collection: str = GraphKeys.LOSSES
         >>> tf.losses.get_losses()
         []
     """
-    return get_collection(loss_collection, scope)
+    return collected(loss_collection, scope)
 
 
 def get_regularization_losses(scope: str | None = None) -> list[Any]:
@@ -303,7 +303,7 @@ def get_regularization_losses(scope: str | None = None) -> list[Any]:
         >>> tf.losses.get_regularization_losses()
         []
     """
-    return get_collection(GraphKeys.REGULARIZATION_LOSSES, scope)
+    return collected(GraphKeys.REGULARIZATION_LOSSES, scope)
 
 
 def get_regularization_loss(
@@ -384,4 +384,5 @@ def _total(losses: list[Any]) -> Any:
         return xp.returned(sum((xp.widen(a) for a in arrays[1:]), xp.widen(arrays[0])), first.dtype)
 
 
-__getattr__ = absent("tf.losses")
+__getattr__ = absent("tf.losses", __name__)
+__dir__ = public_names(__name__)

@@ -5,7 +5,7 @@ from typing import Any
 from crossent import information
 from crossent.errors import OptionError
 from crossent.tf_compat import _activations, _cross_entropy, nn
-from crossent.tf_compat._absent import absent
+from crossent.tf_compat._absent import absent, public_names
 from crossent.tf_compat._deprecation import deprecated
 from crossent.tf_compat.nn import (
     sigmoid,
@@ -168,4 +168,5 @@ def log_softmax(
     return _activations.along_axis(information.log_softmax, logits, nn.one_axis(axis, dim))
 
 
-__getattr__ = absent("tf.nn")
+__getattr__ = absent("tf.nn", __name__)
+__dir__ = public_names(__name__)
