@@ -214,6 +214,38 @@ def statistics_of_probs(
     return RowStatistics(zero, zero, -nll, nll + poison, target_sum, mean_gap + poison, mean_weight)
 
 
+def sigmoid_loss(xp: Any, x: Any, z: Any, r: Any) -> Any:
+    """(1 - z) x + l (log1p(exp(-|x|)) + max(-x, 0)), l = 1 + (r - 1) z, as a sum of terms >= 0.
+
+    For x >= 0 the linear part is (1 - z) x, for x < 0 it is r z |x|: nothing cancels. |x| is
+    written as a choice at x >= 0, so that the derivative at x = 0 is right (1/2 - z), which |x| and
+    max(x, 0) differentiate wrongly. The weight r of the positive term may be None for 1.
+    """
+    _, total, size, slope, reach = _sigmoid_parts(xp, x, z, r)
+    return slope * reach + total * xp.log1p(xp.exp(-size))
+
+
+def sigmoid_gradient(xp: Any, x: Any, z: Any, r: Any) -> tuple[Any, Any, Any]:
+    """Derivatives of `sigmoid_loss` in x, z and r."""
+    right, total, size, slope, reach = _sigmoid_parts(xp, x, z, r)
+    e = xp.exp(-size)
+    tail, weight = xp.log1p(e), 1.0 if r is None else r
+    inward = slope - total * (e / (1 + e))
+    by_x = xp.where(right, inward, -inward)
+    by_z = xp.where(right, -reach, weight * reach) + (weight - 1) * tail
+    return by_x, by_z, z * (xp.where(right, 0.0, reach) + tail)
+
+
+def _sigmoid_parts(xp: Any, x: Any, z: Any, r: Any) -> tuple[Any, Any, Any, Any, Any]:
+    """Whether x >= 0, l, |x|, the slope of the linear part, and how far along |x| it reaches."""
+    right, positive = x >= 0, z if r is None else r * z
+    size = xp.where(right, x, -x)
+    slope = xp.where(right, 1 - z, positive)
+    # An infinite logit on the side of its label costs 0, not 0 * inf.
+    reach = xp.where((slope == 0) & (size == xp.inf), 0.0, size)
+    return right, (1 - z) + positive, size, slope, reach
+
+
 def row_poison(xp: Any, scores: Any) -> Any:
     """0, or NaN in rows that hold a NaN; so is its gradient, unless nothing flows back."""
     nan = xp.sum(xp.where(xp.isnan(scores), scores, 0.0), axis=-1, keepdims=True)

@@ -912,19 +912,20 @@ def _sigmoid_loss(
     weight = _row_weight(library, sample_weight, rows)
     xp = library.namespace(scores, labels, positive, weight)
     with library.quiet():
-        z = xp.reshape(xp.widen(labels), rows)
+        x, z = scores, xp.reshape(labels, rows)
         if kept is not None:
-            z = xp.where(kept, z, 0.0)
+            z = xp.where(kept, xp.widen(z), 0.0)
         if s:
-            z = z * (1 - s) + s / 2
-        x = xp.widen(scores)
+            z = xp.widen(z) * (1 - s) + s / 2
         hidden = _idle_nan(xp, x, kept, weight)
         if hidden is not None:
-            x = xp.where(hidden, 0.5, x)
+            x = xp.where(hidden, 0.5, xp.widen(x))
         if focal is None and kind == "logits":
-            losses = _sigmoid_from_logits(xp, x, z, positive)
+            losses = xp.sigmoid_loss(x, z, positive)
         else:
-            losses = _binary_terms(xp, kind, x, z, positive, focal or (0.0, None))
+            losses = _binary_terms(
+                xp, kind, xp.widen(x), xp.widen(z), positive, focal or (0.0, None)
+            )
         if hidden is not None:
             losses = xp.where(hidden, xp.nan, losses)
         return _reduced(
@@ -972,22 +973,6 @@ def _pos_weight(library: Any, pos_weight: Any, rows: tuple[int, ...]) -> Any:
     _checks.pos_weight(weights.shape, rows)
     _checks.pos_weight_values(library.checked(weights))
     return library.namespace(weights).widen(weights)
-
-
-def _sigmoid_from_logits(xp: Any, x: Any, z: Any, r: Any) -> Any:
-    """(1 - z) x + l (log1p(exp(-|x|)) + max(-x, 0)), l = 1 + (r - 1) z, as a sum of terms >= 0.
-
-    For x >= 0 the linear part is (1 - z) x, for x < 0 it is r z |x|: nothing cancels. |x| is
-    written as a choice at x >= 0, so that the derivative at x = 0 is right (1/2 - z), which |x| and
-    max(x, 0) differentiate wrongly.
-    """
-    positive = z if r is None else r * z
-    right = x >= 0
-    size = xp.where(right, x, -x)
-    slope = xp.where(right, 1 - z, positive)
-    # An infinite logit on the side of its label costs 0, not 0 * inf.
-    reach = xp.where((slope == 0) & (size == xp.inf), 0.0, size)
-    return slope * reach + ((1 - z) + positive) * xp.log1p(xp.exp(-size))
 
 
 def _binary_terms(

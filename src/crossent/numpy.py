@@ -269,6 +269,30 @@ def softmax(logits: np.ndarray, options: RowOptions) -> np.ndarray:
     return result
 
 
+def sigmoid_loss(x: np.ndarray, z: np.ndarray, r: Any) -> np.ndarray:
+    """The sigmoid loss of every element, in float64; r broadcasts to the shape of x."""
+    result = np.empty(x.shape)
+    weights = None if r is None else np.broadcast_to(r, x.shape)
+    for part in _row_blocks((*x.shape, 1)):
+        of_part = None if weights is None else weights[part]
+        result[part] = _row_stats.sigmoid_loss(_plain(), _wide(x[part]), _wide(z[part]), of_part)
+    return result
+
+
+def sigmoid_gradient(g: np.ndarray, x: np.ndarray, z: np.ndarray, r: Any) -> np.ndarray:
+    """g times the derivative of `sigmoid_loss` in x, where g is not 0; in float32 at least."""
+    gradient = np.empty(x.shape, np.float64 if x.dtype == np.float64 else np.float32)
+    weights = None if r is None else np.broadcast_to(r, x.shape)
+    g = np.broadcast_to(g, x.shape)
+    for part in _row_blocks((*x.shape, 1)):
+        of_part = None if weights is None else weights[part]
+        wide = _wide(x[part]), _wide(z[part])
+        gradient[part] = _plain_times(
+            g[part], _row_stats.sigmoid_gradient(_plain(), *wide, of_part)[0]
+        )
+    return gradient
+
+
 def class_ids(labels: Any, rows: tuple[int, ...], ignored: int | None) -> tuple[np.ndarray, Any]:
     """Class ids as indices of shape `rows`, 0 where ignored, and the kept rows (None: all)."""
     if _is_traced(labels):
@@ -401,6 +425,7 @@ def _plain() -> SimpleNamespace:
         returned=lambda x, dtype: np.asarray(x).astype(dtype)[()],
         stop_gradient=lambda x: x,
         row_statistics=lambda *arguments: RowStatistics(*row_statistics(*arguments)),
+        sigmoid_loss=sigmoid_loss,
         neg_log_probs=lambda logits, options: _split(neg_log_probs(logits, options)),
         softmax=softmax,
     )
@@ -458,6 +483,8 @@ def _traced() -> SimpleNamespace:
 
     statistics = primitive(row_statistics)
     defvjp(statistics, _statistics_by_logits, _statistics_by_labels, _statistics_by_class_weight)
+    elements = primitive(sigmoid_loss)
+    defvjp(elements, _sigmoid_loss_by_logits, _sigmoid_loss_by_labels, _sigmoid_loss_by_weight)
     surprisal = primitive(neg_log_probs)
     defvjp(surprisal, _neg_log_probs_by_logits)
 
@@ -519,11 +546,41 @@ def _traced() -> SimpleNamespace:
         returned=returned,
         stop_gradient=_stripped,
         row_statistics=lambda *arguments: RowStatistics(*_unstacked(statistics(*arguments))),
+        sigmoid_loss=elements,
         neg_log_probs=lambda logits, options: _split(surprisal(logits, options)),
         softmax=lambda logits, options: _row_stats.softmax(
             _traced(), widen(logits), _compensating(_stripped(logits), options)
         ),
     )
+
+
+def _sigmoid_loss_by_logits(ans: Any, x: Any, z: Any, r: Any) -> Any:
+    def pull(g: Any) -> Any:
+        if any(map(_is_traced, (g, x, z, r))):
+            xp = _traced()
+            by_x, _, _ = _row_stats.sigmoid_gradient(xp, xp.widen(x), xp.widen(z), r)
+            return xp.times(g, by_x)
+        return sigmoid_gradient(g, x, z, r)
+
+    return pull
+
+
+def _sigmoid_loss_by_labels(ans: Any, x: Any, z: Any, r: Any) -> Any:
+    def pull(g: Any) -> Any:
+        xp = namespace(g, x, z, r)
+        _, by_z, _ = _row_stats.sigmoid_gradient(xp, xp.widen(x), xp.widen(z), r)
+        return xp.times(g, by_z)
+
+    return pull
+
+
+def _sigmoid_loss_by_weight(ans: Any, x: Any, z: Any, r: Any) -> Any:
+    def pull(g: Any) -> Any:
+        xp = namespace(g, x, z, r)
+        _, _, by_r = _row_stats.sigmoid_gradient(xp, xp.widen(x), xp.widen(z), r)
+        return xp.times(g, by_r)
+
+    return _autograd().unbroadcast(r, pull)
 
 
 def _split(nlp_and_lse: Any) -> tuple[Any, Any]:

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from crossent._arrays import library_of
-from crossent._row_stats import RowOptions
+from crossent._row_stats import RowOptions, sigmoid_loss
 from crossent.errors import ArgumentError, DTypeError, ShapeError
-from crossent.losses import _sigmoid_from_logits
 from crossent.tf_compat._dtypes import float64
 from crossent.tf_compat._tensors import (
     beside,
@@ -37,7 +36,7 @@ def sigmoid_losses(labels: Any, logits: Any) -> Any:
     with library.quiet():
         z, x = xp.widen(labels), xp.widen(logits)
         finite, infinite = _split_infinite(library, xp, labels, z)
-        value = _sigmoid_from_logits(xp, x, finite, None)
+        value = sigmoid_loss(xp, x, finite, None)
         if infinite is not None:
             value = value - xp.where(infinite == 0, 0.0, infinite * x)
         return xp.returned(value, logits.dtype)
@@ -65,7 +64,7 @@ def weighted_losses(labels: Any, logits: Any, pos_weight: Any) -> Any:
         )
     xp = library.namespace(labels, logits, weight)
     with library.quiet():
-        value = _sigmoid_from_logits(xp, xp.widen(logits), xp.widen(labels), xp.widen(weight))
+        value = sigmoid_loss(xp, xp.widen(logits), xp.widen(labels), xp.widen(weight))
         return xp.returned(value, logits.dtype)
 
 
