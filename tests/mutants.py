@@ -108,29 +108,31 @@ FAULTS = [
         "return xp.sum(weight)",
         CONTRACT,
     ),
-    Fault("losses.py", "z = z * (1 - s) + s / 2", "z = z * (1 - s) + s", CONTRACT),
+    Fault(
+        "losses.py", "z = xp.widen(z) * (1 - s) + s / 2", "z = xp.widen(z) * (1 - s) + s", CONTRACT
+    ),
     Fault(
         "losses.py",
         "_scaled(xp, z * lse * lse, row_weight)",
         "_scaled(xp, z * lse * lse, None)",
         CONTRACT,
     ),
-    Fault("losses.py", "* xp.log1p(xp.exp(-size))", "* xp.log(1 + xp.exp(-size))", CONTRACT),
+    Fault("_row_stats.py", "* xp.log1p(xp.exp(-size))", "* xp.log(1 + xp.exp(-size))", CONTRACT),
     Fault(
-        "losses.py",
+        "_row_stats.py",
         "xp.where((slope == 0) & (size == xp.inf), 0.0, size)",
         "size",
         CONTRACT,
     ),
     Fault(
-        "losses.py",
-        "positive = z if r is None else r * z\n",
-        "positive = z if r is None else r\n",
+        "_row_stats.py",
+        "x >= 0, z if r is None else r * z\n",
+        "x >= 0, z if r is None else r\n",
         CONTRACT,
     ),
     Fault(
         "losses.py",
-        "xp.exp(gamma * _log_one_minus_exp(xp, inner)) * inner",
+        "_one_minus_exp(xp, inner) ** gamma * inner",
         "(1 - xp.exp(-inner)) ** gamma * inner",
         CONTRACT,
     ),
