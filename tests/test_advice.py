@@ -778,3 +778,32 @@ def test_answers_that_lost_are_said():
 def test_one_row_is_not_one_rows():
     text = " ".join(found([0, 1, 2]).evidence)
     assert "The largest class has 1 row, the smallest 1." in text
+
+
+@pytest.mark.parametrize("code", [lambda y: y, lambda y: 2 * y - 1, lambda y: 255 * y])
+@pytest.mark.parametrize("scores", ["logits", "probs", "log_probs"])
+def test_noisy_yes_no_labels_get_two_outputs(code, scores):
+    y, logits = np.array([0, 1] * 30), np.linspace(-2, 2, 60)
+    given = {
+        "logits": logits,
+        "probs": xe.sigmoid(logits),
+        "log_probs": xe.log_sigmoid(logits),
+    }
+    found = xe.recommend(labels=code(y), noisy=0.3, **{scores: given[scores]})
+    names = {"np": np, "xe": xe, "labels": code(y), scores: given[scores]}
+    exec(found.calls["crossent"], names)
+    p = xe.sigmoid(np.where(y == 1, logits, -logits))
+    assert names["loss"] == pytest.approx(np.mean((1 - p**0.7) / 0.7), rel=1e-12)
+
+
+def test_rare_positives_are_weighed_also_where_a_row_has_at_most_one():
+    found = xe.recommend(
+        labels="multi_hot",
+        exclusive=True,
+        true_per_row="at_most_one",
+        num_classes=5,
+        unlabeled=False,
+        imbalance=10,
+        rare_missed=True,
+    )
+    assert found.loss == "sigmoid_weighted"

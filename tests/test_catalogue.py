@@ -202,6 +202,8 @@ REPAIRS = {
     "from_1": (np.array([1, 3, 2]), np.array([0, 2, 1])),
     "signed": (np.array([-1, 1, -1]), np.array([0, 1, 0])),
     "mask_255": (np.array([0, 255, 0], np.uint8), np.array([0, 1, 0])),
+    "signed_ids": (np.array([-1, 1, -1]), np.array([0, 1, 0])),
+    "mask_255_ids": (np.array([0, 255, 0], np.uint8), np.array([0, 1, 0])),
     "second_column": (np.array([[1, 0], [0, 1], [1, 0]]), np.array([0, 1, 0])),
     "one_hot": (np.array([[1, 0, 0], [0, 0, 1], [0, 1, 0]]), np.array([0, 2, 1])),
     "votes": (

@@ -13,7 +13,7 @@ from typing import Literal, TypedDict
 
 from crossent.catalogue.calls import IMPORTS, LIBRARIES
 from crossent.catalogue.facts import LOSSES, LossFacts
-from crossent.catalogue.variants import REPAIRS, library_calls, takes_scores
+from crossent.catalogue.variants import REPAIRS, library_calls, of_one_output, takes_scores
 from crossent.errors import OptionError
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "library_calls",
     "loss_facts",
     "memory_note",
+    "of_one_output",
     "pos_weight_lines",
     "pos_weight_rows",
     "pos_weight_text",

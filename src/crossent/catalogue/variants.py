@@ -66,6 +66,9 @@ REPAIRS: Mapping[str, Mapping[str, str]] = {
     "from_1": {"other": "labels = labels - 1"},
     "signed": {"other": "labels = (labels + 1) / 2"},
     "mask_255": {"other": "labels = labels / 255"},
+    # Class ids, where a loss of two classes takes the place of the sigmoid's.
+    "signed_ids": {"other": "labels = (labels + 1) // 2"},
+    "mask_255_ids": {"other": "labels = labels // 255"},
     "second_column": {"other": "labels = labels[:, 1]"},
     "one_hot": {
         "crossent": "labels = np.argmax(labels, axis=-1)",
@@ -83,6 +86,30 @@ REPAIRS: Mapping[str, Mapping[str, str]] = {
         "Optax": "labels = labels / jnp.maximum(labels.sum(-1, keepdims=True), 1)",
     },
 }
+
+
+_TWO_OUTPUTS = {
+    "crossent": {
+        "logits": "logits = np.stack([np.zeros_like(logits), logits], axis=-1)",
+        "probs": "probs = np.stack([1 - probs, probs], axis=-1)",
+        "log_probs": ("log_probs = np.stack([np.log(-np.expm1(log_probs)), log_probs], axis=-1)"),
+    },
+    "TensorFlow 1": {"logits": "logits = tf.stack([tf.zeros_like(logits), logits], axis=-1)"},
+    "TensorFlow 2": {"logits": "logits = tf.stack([tf.zeros_like(logits), logits], axis=-1)"},
+    "Keras": {
+        "logits": "logits = keras.ops.stack([keras.ops.zeros_like(logits), logits], axis=-1)"
+    },
+    "PyTorch": {"logits": "logits = torch.stack([torch.zeros_like(logits), logits], dim=-1)"},
+    "Optax": {"logits": "logits = jnp.stack([jnp.zeros_like(logits), logits], axis=-1)"},
+}
+
+
+def of_one_output(calls: Mapping[str, str], scores: str) -> dict[str, str]:
+    """Calls of a softmax loss on two classes, for a model with one yes/no output."""
+    return {
+        library: f"{_TWO_OUTPUTS[library].get(scores, _TWO_OUTPUTS[library]['logits'])}\n{call}"
+        for library, call in calls.items()
+    }
 
 
 def library_calls(

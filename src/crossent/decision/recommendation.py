@@ -11,6 +11,7 @@ from crossent.catalogue import (
     SQUARED_ERROR,
     library_calls,
     memory_note,
+    of_one_output,
     pos_weight_rows,
     pos_weight_text,
     takes_scores,
@@ -120,10 +121,12 @@ def make_recommendation(
     calls = library_calls(
         choice.loss,
         unlabeled=answers.unlabeled is True and bool(answers.labels) and not answers.retrieval,
-        repair=_repair(answers, facts),
+        repair=_repair(choice.loss, answers, facts),
         values=_values(answers, facts, mark),
         scores=scores,
     )
+    if _is_of_one_output(choice.loss, answers):
+        calls = of_one_output(calls, scores)
     if answers.layout != "rows":
         # PyTorch has the classes on axis 1.
         calls["PyTorch"] = calls["PyTorch"].replace("y(logits,", "y(logits.movedim(-1, 1),")
@@ -153,12 +156,21 @@ def _mark(facts: LabelFacts | None) -> float:
     return facts.ignore_index if facts and facts.ignore_index is not None else -100
 
 
-def _repair(answers: Answers, facts: LabelFacts | None) -> str | None:
-    if facts and facts.repair:
-        return facts.repair
-    if answers.labels == "one_hot":
+def _repair(loss: str, answers: Answers, facts: LabelFacts | None) -> str | None:
+    repair = facts.repair if facts else None
+    if not repair and answers.labels == "one_hot":
         return "second_column" if answers.is_binary else "one_hot"
-    return answers.labels if answers.labels in ("signed", "votes") else None
+    if not repair and answers.labels in ("signed", "votes"):
+        repair = answers.labels
+    if _is_of_one_output(loss, answers) and repair in ("signed", "mask_255"):
+        return f"{repair}_ids"
+    return repair
+
+
+def _is_of_one_output(loss: str, answers: Answers) -> bool:
+    """Whether a softmax loss has to serve one yes/no output: its other logit is 0."""
+    kinds = ("binary", "signed")
+    return loss == "generalized_cross_entropy" and answers.is_binary and answers.labels in kinds
 
 
 def _values(answers: Answers, facts: LabelFacts | None, mark: float) -> dict[str, object]:

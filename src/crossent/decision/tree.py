@@ -72,6 +72,8 @@ def _soft_labels(answers: Answers) -> Choice:
 
 
 def _several_labels(answers: Answers) -> Choice:
+    if answers.is_imbalanced and answers.rare_missed:
+        return _rare_positives(answers)
     if answers.true_per_row == "at_most_one":
         return Choice(
             "sigmoid_multilabel",
@@ -80,8 +82,6 @@ def _several_labels(answers: Answers) -> Choice:
             "softmax_ids",
             "A softmax always picks one class. It fits once 'none of them' is a class of its own.",
         )
-    if answers.is_imbalanced and answers.rare_missed:
-        return _rare_positives(answers)
     return Choice(
         "sigmoid_multilabel",
         "Several classes can be true in one row, so each label is its own yes or no.",
