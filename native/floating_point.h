@@ -1,4 +1,4 @@
-// Refuses to compile under flags that break the arithmetic. Include it first in every source file.
+// Refuses to compile under flags that break the arithmetic. Include it in every source file.
 //
 // -ffast-math at link time pulls in start-up code that switches the whole process to
 // flush-to-zero (1e-323 became 0.0 in the caller's own Python code), and -fassociative-math folds

@@ -807,3 +807,18 @@ def test_rare_positives_are_weighed_also_where_a_row_has_at_most_one():
         rare_missed=True,
     )
     assert found.loss == "sigmoid_weighted"
+
+
+@pytest.mark.parametrize("scores", ["logits", "probs", "log_probs"])
+@pytest.mark.parametrize("more", [{}, {"noisy": 0.3}, {"imbalance": 30.0, "rare_missed": True}])
+@pytest.mark.parametrize("code", [lambda y: y, lambda y: 2 * y - 1, lambda y: np.eye(2)[y]])
+def test_yes_no_labels_beside_two_columns_get_a_call_that_runs(code, more, scores):
+    y, logits = np.array([0, 1] * 30), np.random.default_rng(0).normal(size=(60, 2))
+    given = {"logits": logits, "probs": xe.softmax(logits), "log_probs": xe.log_softmax(logits)}
+    found = xe.recommend(labels=code(y), unlabeled=False, **more, **{scores: given[scores]})
+    names = {"np": np, "xe": xe, "labels": code(y), scores: given[scores]}
+    exec(found.calls["crossent"], names)
+    if not more:
+        plain = xe.softmax_cross_entropy(labels=y, logits=logits)
+        assert names["loss"] == pytest.approx(plain, rel=1e-12)
+    assert np.isfinite(names["loss"])

@@ -35,6 +35,7 @@ def recommend(
     costs_differ: bool | None = None,
     full_softmax_too_slow: bool | None = None,
     scores: str | None = None,
+    columns: int | None = None,
 ) -> Recommendation:
     """The loss that a task calls for, why, the runner-up and why not, the call in six libraries.
 
@@ -63,6 +64,7 @@ def recommend(
         full_softmax_too_slow: training with all classes takes too long.
         scores: "logits", "probs" or "log_probs", where no scores are passed: what crossent's call
             is to take; "logits" if not said.
+        columns: how many columns these scores have, if yes/no labels may have two.
 
     Shape:
         labels: ids (rows,), (rows, 1) or one per position; other kinds (rows, classes).
@@ -106,7 +108,9 @@ def recommend(
             f"{', '.join(lacking)} must be answered; got nothing. "
             "Pass them, or the labels themselves as labels=."
         )
-    return make_recommendation(gathered, ignore_index, kind)
+    if shape is not None:
+        columns = shape[-1] if len(shape) > 1 else 1
+    return make_recommendation(gathered, ignore_index, kind, two_columns=columns == 2)
 
 
 def review(

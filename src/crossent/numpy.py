@@ -41,7 +41,8 @@ def value_and_grad(
     """Value of a loss on NumPy arrays, and its gradient in one or several of its arguments.
 
     Not for training loops of a library that differentiates by itself: there, call the loss and use
-    that library's gradient.
+    that library's gradient. Gradients asked for in several threads wait for each other, so `loss`
+    must not wait for such a thread.
 
     Args:
         loss: any public function of crossent or crossent.tf_compat that takes its arrays by
@@ -63,6 +64,7 @@ def value_and_grad(
 
     Raises:
         ArgumentError: `wrt` names an argument that was not given, or `out` does not fit.
+        ShapeError: `upstream` has not the value's shape.
         DTypeError: the argument is not floating point (class ids have no gradient).
 
     Source:

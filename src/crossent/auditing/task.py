@@ -33,6 +33,7 @@ def advise(profile: Profile, tally: Tally) -> Advice | None:
         unlabeled=tally.ignored > 0,
         imbalance=imbalance,
         scores=profile.kind,
+        columns=profile.columns,
     )
     return Advice(recommendation, _evidence(kind, imbalance, tally))
 

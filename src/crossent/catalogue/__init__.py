@@ -13,7 +13,13 @@ from typing import Literal, TypedDict
 
 from crossent.catalogue.calls import IMPORTS, LIBRARIES
 from crossent.catalogue.facts import LOSSES, LossFacts
-from crossent.catalogue.variants import REPAIRS, library_calls, of_one_output, takes_scores
+from crossent.catalogue.variants import (
+    REPAIRS,
+    library_calls,
+    of_one_output,
+    of_two_columns,
+    takes_scores,
+)
 from crossent.errors import OptionError
 
 __all__ = [
@@ -30,6 +36,7 @@ __all__ = [
     "loss_facts",
     "memory_note",
     "of_one_output",
+    "of_two_columns",
     "pos_weight_lines",
     "pos_weight_rows",
     "pos_weight_text",

@@ -112,6 +112,19 @@ def of_one_output(calls: Mapping[str, str], scores: str) -> dict[str, str]:
     }
 
 
+_DIFFERENCE = {
+    "logits": "logits = logits[..., 1] - logits[..., 0]",
+    "probs": "probs = probs[..., 1]",
+    "log_probs": "log_probs = log_probs[..., 1]",
+}
+
+
+def of_two_columns(calls: Mapping[str, str], scores: str) -> dict[str, str]:
+    """Calls of a sigmoid loss for a model with one score for no and one for yes."""
+    kinds = {library: scores if library == "crossent" else "logits" for library in calls}
+    return {library: f"{_DIFFERENCE[kinds[library]]}\n{call}" for library, call in calls.items()}
+
+
 def library_calls(
     name: str,
     *,

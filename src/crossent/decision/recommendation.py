@@ -12,6 +12,7 @@ from crossent.catalogue import (
     library_calls,
     memory_note,
     of_one_output,
+    of_two_columns,
     pos_weight_rows,
     pos_weight_text,
     takes_scores,
@@ -19,7 +20,7 @@ from crossent.catalogue import (
 from crossent.decision.answers import LARGEST_WEIGHT, Answers
 from crossent.decision.gathering import Gathered
 from crossent.decision.label_facts import LabelFacts
-from crossent.decision.tree import choose_loss, notes
+from crossent.decision.tree import Choice, choose_loss, notes
 
 # Longer lines are hard to read, however wide the terminal.
 WIDTH = 96
@@ -110,12 +111,34 @@ class Recommendation:
         return _is_sigmoid(self.loss)
 
 
+_OF_TWO_COLUMNS = Choice(
+    "softmax_ids",
+    "Each row is one yes or no, and the scores have a column for each.",
+    "sigmoid_binary",
+    "One logit b - a is the same model with half the outputs: take it in a new one.",
+)
+
+
 def make_recommendation(
-    gathered: Gathered, ignore_index: int | None, scores: str = "logits"
+    gathered: Gathered,
+    ignore_index: int | None,
+    scores: str = "logits",
+    *,
+    two_columns: bool = False,
 ) -> Recommendation:
-    """Walks the tree with answers of which none is missing."""
+    """Walks the tree with answers of which none is missing.
+
+    Args:
+        gathered: the answers, and what the labels say.
+        ignore_index: the mark of a missing label.
+        scores: what crossent's call takes.
+        two_columns: the scores of yes/no labels have a column for each.
+    """
     answers, facts = gathered.answers, gathered.facts
     choice = choose_loss(answers)
+    two_columns = two_columns and answers.is_binary
+    if two_columns and choice.loss == "sigmoid_binary" and answers.labels != "rate":
+        choice = _OF_TWO_COLUMNS
     loss = LOSSES[choice.loss]
     mark = ignore_index if ignore_index is not None else _mark(facts)
     calls = library_calls(
@@ -125,7 +148,9 @@ def make_recommendation(
         values=_values(answers, facts, mark),
         scores=scores,
     )
-    if _is_of_one_output(choice.loss, answers):
+    if two_columns and _is_sigmoid(choice.loss):
+        calls = of_two_columns(calls, scores)
+    elif not two_columns and _is_of_one_output(choice.loss, answers):
         calls = of_one_output(calls, scores)
     if answers.layout != "rows":
         # PyTorch has the classes on axis 1.
@@ -162,9 +187,8 @@ def _repair(loss: str, answers: Answers, facts: LabelFacts | None) -> str | None
         return "second_column" if answers.is_binary else "one_hot"
     if not repair and answers.labels in ("signed", "votes"):
         repair = answers.labels
-    if _is_of_one_output(loss, answers) and repair in ("signed", "mask_255"):
-        return f"{repair}_ids"
-    return repair
+    takes_ids = loss in ("generalized_cross_entropy", "softmax_ids")
+    return f"{repair}_ids" if takes_ids and repair in ("signed", "mask_255") else repair
 
 
 def _is_of_one_output(loss: str, answers: Answers) -> bool:
