@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import sys
 import warnings
 
 import numpy as np
@@ -426,3 +427,24 @@ DEPRECATED_REFUSED = [
 def test_deprecated_functions_refuse_too(function, arguments, error, says):
     with pytest.warns(DeprecationWarning, match="Use "), pytest.raises(error, match=says):
         function(**arguments)
+
+
+PUBLIC_MODULES = [
+    module
+    for name, module in sorted(sys.modules.items())
+    if name.startswith("crossent.tf_compat") and "._" not in name
+]
+
+
+@pytest.mark.parametrize("module", PUBLIC_MODULES, ids=lambda module: module.__name__)
+def test_what_a_module_imports_for_itself_is_no_name_of_tensorflow(module):
+    own = [name for name in vars(module) if not name.startswith("_")]
+    leaking = [name for name in own if hasattr(module, name) and name not in module.__all__]
+    assert leaking == []
+    assert "absent" in own
+    with pytest.raises(AttributeError, match="tf_compat holds TensorFlow's losses; it has no"):
+        module.absent  # noqa: B018 - the look-up is what is tested
+
+
+def test_every_public_module_is_there():
+    assert len(PUBLIC_MODULES) >= 20

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
+from types import ModuleType
 from typing import Any
 
 _VALUES = "everything is computed at once: what session.run(loss) returned is loss itself"
@@ -22,6 +23,15 @@ _WAYS_OUT = {
 }
 
 
+class _PublicModule(ModuleType):
+    """A module whose imports for itself are no names of TensorFlow: only `__all__` is seen."""
+
+    def __getattribute__(self, name: str) -> Any:
+        own = super().__getattribute__("__dict__")
+        hidden = not name.startswith("_") and name in own and name not in own.get("__all__", own)
+        return own["__getattr__"](name) if hidden else super().__getattribute__(name)
+
+
 def absent(module: str, home: str) -> Callable[[str], Any]:
     """A module's `__getattr__`, which says what to do instead where that is known.
 
@@ -37,6 +47,7 @@ def absent(module: str, home: str) -> Callable[[str], Any]:
             name=name,
         ) from None
 
+    sys.modules[home].__class__ = _PublicModule
     return __getattr__
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from crossent._arrays import library_of
 from crossent._row_stats import RowOptions, sigmoid_loss
-from crossent.errors import ArgumentError, DTypeError, ShapeError
+from crossent.errors import ArgumentError, DTypeError, OptionError, ShapeError
 from crossent.tf_compat._dtypes import float64
 from crossent.tf_compat._tensors import (
     beside,
@@ -232,3 +232,23 @@ def _broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...] | None:
         return np.broadcast_shapes(*shapes)
     except ValueError:
         return None
+
+
+def one_axis(axis: Any, dim: Any) -> Any:
+    """The axis under either of its names; -1 if neither is given."""
+    if axis is not None and dim is not None:
+        raise OptionError(
+            f"axis must be given without dim; got axis={axis} and dim={dim}. dim is its old name: "
+            "pass dim=None."
+        )
+    given = dim if axis is None else axis
+    return -1 if given is None else given
+
+
+def both_given(labels: Any, logits: Any) -> None:
+    """The check of the functions whose arguments default to None."""
+    if labels is None or logits is None:
+        missing = "labels" if labels is None else "logits"
+        raise OptionError(
+            f"labels and logits must both be given; got {missing}=None. Pass it by its name."
+        )

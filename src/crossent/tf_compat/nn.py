@@ -7,7 +7,6 @@ They reduce nothing and return the dtype of the logits. TensorFlow 1's forms are
 from typing import Any
 
 from crossent import information
-from crossent.errors import OptionError
 from crossent.tf_compat import _activations, _cross_entropy
 from crossent.tf_compat._absent import absent, public_names
 from crossent.tf_compat._deprecation import deprecated
@@ -53,7 +52,7 @@ def sigmoid_cross_entropy_with_logits(
         >>> tf.nn.sigmoid_cross_entropy_with_logits(labels=[1.0, 0.0], logits=[0.0, 50.0]).tolist()
         [0.693147..., 50.0]
     """
-    both_given(labels, logits)
+    _cross_entropy.both_given(labels, logits)
     return _cross_entropy.sigmoid_losses(labels, logits)
 
 
@@ -155,7 +154,7 @@ def softmax_cross_entropy_with_logits_v2(
     """
     if dim is not None:
         deprecated("dim", "axis")
-    return _cross_entropy.softmax_losses(labels, logits, one_axis(axis, dim))
+    return _cross_entropy.softmax_losses(labels, logits, _cross_entropy.one_axis(axis, dim))
 
 
 def sparse_softmax_cross_entropy_with_logits(
@@ -253,26 +252,6 @@ def log_softmax(logits: Any, axis: int | None = None, name: str | None = None) -
         [0.0, -1000.0]
     """
     return _activations.along_axis(information.log_softmax, logits, axis)
-
-
-def one_axis(axis: Any, dim: Any) -> Any:
-    """The axis under either of its names; -1 if neither is given."""
-    if axis is not None and dim is not None:
-        raise OptionError(
-            f"axis must be given without dim; got axis={axis} and dim={dim}. dim is its old name: "
-            "pass dim=None."
-        )
-    given = dim if axis is None else axis
-    return -1 if given is None else given
-
-
-def both_given(labels: Any, logits: Any) -> None:
-    """The check of the functions whose arguments default to None."""
-    if labels is None or logits is None:
-        missing = "labels" if labels is None else "logits"
-        raise OptionError(
-            f"labels and logits must both be given; got {missing}=None. Pass it by its name."
-        )
 
 
 __getattr__ = absent("tf.nn", __name__)

@@ -8,7 +8,9 @@ from typing import Any
 
 from crossent.tf_compat.keras import _row_losses
 from crossent.tf_compat.keras._row_losses import Generation
-from crossent.tf_compat.tf_keras.backend import SETTINGS
+from crossent.tf_compat.keras._settings import Settings
+
+SETTINGS = Settings()
 
 KERAS_2 = Generation(
     settings=SETTINGS,

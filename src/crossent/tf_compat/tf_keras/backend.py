@@ -1,11 +1,9 @@
 """`tf_keras.backend`: the clipping constant and default dtype of Keras 2, apart from Keras 3's."""
 
 from crossent.tf_compat._absent import absent, public_names
-from crossent.tf_compat.keras._settings import Settings
+from crossent.tf_compat.tf_keras._functions import SETTINGS
 
 __all__ = ["epsilon", "floatx", "set_epsilon", "set_floatx"]
-
-SETTINGS = Settings()
 
 epsilon = SETTINGS.epsilon
 set_epsilon = SETTINGS.set_epsilon

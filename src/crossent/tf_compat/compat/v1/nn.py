@@ -4,7 +4,7 @@ from typing import Any
 
 from crossent import information
 from crossent.errors import OptionError
-from crossent.tf_compat import _activations, _cross_entropy, nn
+from crossent.tf_compat import _activations, _cross_entropy
 from crossent.tf_compat._absent import absent, public_names
 from crossent.tf_compat._deprecation import deprecated
 from crossent.tf_compat.nn import (
@@ -59,7 +59,7 @@ def weighted_cross_entropy_with_logits(
                 "it out."
             )
         labels = targets
-    nn.both_given(labels, logits)
+    _cross_entropy.both_given(labels, logits)
     return _cross_entropy.weighted_losses(labels, logits, pos_weight)
 
 
@@ -89,8 +89,10 @@ def softmax_cross_entropy_with_logits(
         "softmax_cross_entropy_with_logits_v2, with tf.stop_gradient(labels) if labels are "
         "constants",
     )
-    nn.both_given(labels, logits)
-    return _cross_entropy.softmax_losses(labels, logits, nn.one_axis(axis, dim), stop_labels=True)
+    _cross_entropy.both_given(labels, logits)
+    return _cross_entropy.softmax_losses(
+        labels, logits, _cross_entropy.one_axis(axis, dim), stop_labels=True
+    )
 
 
 def sparse_softmax_cross_entropy_with_logits(
@@ -114,7 +116,7 @@ def sparse_softmax_cross_entropy_with_logits(
         >>> tf.nn.sparse_softmax_cross_entropy_with_logits([1], [[10.0, -10.0]]).tolist()
         [20.0]
     """
-    nn.both_given(labels, logits)
+    _cross_entropy.both_given(labels, logits)
     return _cross_entropy.sparse_losses(labels, logits)
 
 
@@ -140,7 +142,7 @@ def softmax(
     """
     if dim is not None:
         deprecated("dim", "axis")
-    return _activations.along_axis(information.softmax, logits, nn.one_axis(axis, dim))
+    return _activations.along_axis(information.softmax, logits, _cross_entropy.one_axis(axis, dim))
 
 
 def log_softmax(
@@ -165,7 +167,9 @@ def log_softmax(
     """
     if dim is not None:
         deprecated("dim", "axis")
-    return _activations.along_axis(information.log_softmax, logits, nn.one_axis(axis, dim))
+    return _activations.along_axis(
+        information.log_softmax, logits, _cross_entropy.one_axis(axis, dim)
+    )
 
 
 __getattr__ = absent("tf.nn", __name__)
