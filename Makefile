@@ -27,7 +27,7 @@ PIP := -m pip --disable-pip-version-check --quiet --quiet
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-core-313 check wheel bench docs mutants venv clean
+.PHONY: help demo test test-core-313 check wheel bench bench-check docs mutants venv clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1|\2/p' $(firstword $(MAKEFILE_LIST)) \
@@ -44,12 +44,16 @@ check: $(VENV)/.installed-dev ## lint, formatting, types, import direction; no t
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict
 	$(BIN)/lint-imports
-	$(BIN)/clang-format --dry-run -Werror $(wildcard native/*.h native/*.cpp)
+	$(BIN)/clang-format --dry-run -Werror $(wildcard native/*.h native/*.cpp tests/native/*)
 
 wheel: dist/.checked ## build the wheel and check that it runs on every Python from 3.11 on
 
-bench: $(VENV)/.installed-dev ## time us and the others, side by side
+bench: $(VENV)/.installed-bench ## time us and the others, side by side; ten minutes
 	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python benchmarks/bench.py --table
+
+bench-check: $(VENV)/.installed-dev ## count the kernels' instructions; a rise over 5 % fails (needs valgrind)
+	$(BIN)/python benchmarks/instructions.py
 
 docs: $(VENV)/.installed-dev ## write again what is generated
 	$(BIN)/python -m nanobind.stubgen -q -m crossent._native -o src/crossent/_native.pyi
@@ -78,6 +82,11 @@ $(VENV)/.installed-dev: $(VENV)/.created $(BUILD)
 	@echo "building and installing into $(VENV), with the tools of development ..."
 	$(BIN)/python $(PIP) install --editable ".[dev]"
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: $(VENV)/.created $(BUILD)
+	@echo "building and installing into $(VENV), with the libraries to compare with ..."
+	$(BIN)/python $(PIP) install --editable ".[bench]"
+	@touch $@ $(VENV)/.installed-dev $(VENV)/.installed
 
 dist/.checked: $(VENV)/.installed-dev $(BUILD) $(SOURCES) LICENSE README.md
 	rm -rf dist

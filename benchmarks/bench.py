@@ -3,7 +3,7 @@
     python benchmarks/bench.py                    all cases; writes results/<processor>-<cores>.json
     python benchmarks/bench.py --only 8192x1000   cases whose name has the text; writes nothing
     python benchmarks/bench.py --smoke            every case, tiny; writes nothing
-    python benchmarks/bench.py --table            writes the tables from the newest result file
+    python benchmarks/bench.py --table            writes tables and plots from the result files
 
 README.md in this directory has the protocol.
 """
@@ -11,282 +11,75 @@ README.md in this directory has the protocol.
 import argparse
 import importlib.metadata
 import json
-import math
 import os
 import platform
 import re
 import statistics
 import subprocess
 import sys
-import time
-import tracemalloc
-from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import mpmath
+# Before TensorFlow and torch are imported: no log of TensorFlow's start, and no processes that
+# compile ahead for torch while others are timed.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+
 import numpy as np
-from scipy.special import expit, log_softmax, logsumexp, softmax
-from sklearn.metrics import log_loss
-from tables import HERE, OURS, cells, write_tables
+from accuracy import REGIMES, accuracy_rows
+from cases import CASES, Case, data
+from measuring import InThisProcess, Timed, limits, samples, usable_cpus
+from memory import peak_bytes
+from ours import OURS, competitors, lower_instruction_sets
+from plot import write_plots
+from tables import HERE, cells, write_tables
 
 import crossent as xe
 
-Competitors = dict[str, Callable[[], Any]]
-SECONDS_PER_SAMPLE = 0.01
-# How often each limit passes over the logits.
-LIMITS = {"limit: x.max()": 1, "limit: x.copy()": 2}
+# Distributions that may bring a library; the first one found counts.
+PACKAGES = (
+    *("numpy", "ml-dtypes", "autograd", "scipy", "scikit-learn", "torch", "jax", "jaxlib", "optax"),
+    *("tensorflow", "tensorflow-cpu"),
+)
 
 
-class Case(NamedTuple):
-    """One problem in float32; `what` is "loss" or "loss + gradient"."""
-
-    loss: str
-    labels: str
-    what: str
-    rows: int
-    classes: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.loss}, {self.labels}, {self.what}, {self.rows}x{self.classes}"
-
-    @property
-    def moved_bytes(self) -> int:
-        """The least that must move: the logits in, a gradient out, a distribution or labels in."""
-        arrays = 1 + (self.what != "loss") + (self.labels != "ids")
-        return 4 * arrays * self.rows * self.classes
-
-
-CASES = [
-    Case(loss, labels, what, rows, classes)
-    for loss, labels, rows, classes in (
-        ("softmax", "ids", 128, 10),
-        ("softmax", "ids", 8192, 1000),
-        ("softmax", "ids", 2048, 32000),
-        ("softmax", "distributions", 2048, 1000),
-        ("sigmoid", "yes/no", 8192, 1000),
-    )
-    for what in ("loss", "loss + gradient")
-]
-
-
-# ---- what people write
-
-
-def numpy_softmax(x: Any, y: Any, gradient: bool) -> Any:
-    """Log-sum-exp with the peak subtracted, in the dtype of the logits."""
-    peak = x.max(axis=1, keepdims=True)
-    exp = np.exp(x - peak)
-    total = exp.sum(axis=1, keepdims=True)
-    lse = np.log(total) + peak
-    rows = np.arange(len(x))
-    is_ids = y.ndim == 1
-    loss = ((lse[:, 0] - x[rows, y]) if is_ids else ((lse - x) * y).sum(axis=1)).mean()
-    if not gradient:
-        return loss
-    exp /= total
-    if is_ids:
-        exp[rows, y] -= 1
+def time_rows(case: Case, rounds: int, budget: float) -> list[dict[str, Any]]:
+    x, y = data(case)
+    calls = competitors(case, x, y)
+    moved = dict.fromkeys(calls, case.moved_bytes)
+    for who, (call, moves) in limits(x, copies=case.wants_gradient).items():
+        calls[who], moved[who] = call, moves
+    timed: dict[str, Timed] = {who: InThisProcess(call) for who, call in calls.items()}
+    if wants_instruction_sets(case):
+        with lower_instruction_sets(case) as others:
+            seconds = samples(timed | others, rounds, budget)
     else:
-        exp -= y
-    exp /= len(x)
-    return loss, exp
-
-
-def scipy_softmax(x: Any, y: Any, gradient: bool) -> Any:
-    rows = np.arange(len(x))
-    if y.ndim == 1:
-        loss = (logsumexp(x, axis=1) - x[rows, y]).mean()
-    else:
-        loss = -(y * log_softmax(x, axis=1)).sum(axis=1).mean()
-    if not gradient:
-        return loss
-    p = softmax(x, axis=1)
-    if y.ndim == 1:
-        p[rows, y] -= 1
-    else:
-        p -= y
-    p /= len(x)
-    return loss, p
-
-
-def numpy_sigmoid(x: Any, z: Any, gradient: bool) -> Any:
-    """TensorFlow's documented form, and the sigmoid as it is usually written."""
-    loss = (np.maximum(x, 0) - x * z + np.log1p(np.exp(-np.abs(x)))).mean()
-    return (loss, (1 / (1 + np.exp(-x)) - z) / x.size) if gradient else loss
-
-
-def scipy_sigmoid(x: Any, z: Any, gradient: bool) -> Any:
-    loss = (np.logaddexp(0, x) - x * z).mean()
-    return (loss, (expit(x) - z) / x.size) if gradient else loss
-
-
-def problem(case: Case) -> tuple[Any, Any]:
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((case.rows, case.classes), np.float32) * np.float32(3)
-    if case.labels == "ids":
-        return x, rng.integers(0, case.classes, case.rows)
-    if case.labels == "distributions":
-        y = rng.random(x.shape, np.float32)
-        return x, y / y.sum(axis=1, keepdims=True)
-    return x, rng.integers(0, 2, x.shape).astype(np.float32)
-
-
-def competitors(case: Case) -> Competitors:
-    x, y = problem(case)
-    gradient = case.what != "loss"
-    is_softmax = case.loss == "softmax"
-    ours = xe.softmax_cross_entropy if is_softmax else xe.sigmoid_cross_entropy
-    written = numpy_softmax if is_softmax else numpy_sigmoid
-    scipy_form = scipy_softmax if is_softmax else scipy_sigmoid
-    calls: Competitors = {
-        OURS: (lambda: xe.numpy.value_and_grad(ours, labels=y, logits=x))
-        if gradient
-        else (lambda: ours(labels=y, logits=x)),
-        "NumPy formula": lambda: written(x, y, gradient),
-        "NumPy formula, float64": lambda: written(x.astype(np.float64), y, gradient),
-        "scipy.special": lambda: scipy_form(x, y, gradient),
-    }
-    # It starts from probabilities, given here for free, and makes a dense one-hot array of ids.
-    if case.labels == "ids" and not gradient and case.classes <= 1000:
-        p, classes = softmax(x, axis=1), np.arange(case.classes)
-        calls["sklearn log_loss"] = lambda: log_loss(y, p, labels=classes)
-    calls["limit: x.max()"] = x.max
-    calls["limit: x.copy()"] = x.copy
-    return calls
-
-
-# ---- time and memory
-
-
-def timed(calls: Competitors, repeats: int) -> dict[str, list[float]]:
-    """Seconds per call; every round measures each competitor once, so drift hits all alike."""
-    count = {}
-    for who, call in calls.items():
-        call()  # warm-up: imports, first touch of the memory
-        start = time.perf_counter()
-        call()
-        count[who] = max(1, math.ceil(SECONDS_PER_SAMPLE / (time.perf_counter() - start + 1e-9)))
-    seconds: dict[str, list[float]] = {who: [] for who in calls}
-    for _ in range(repeats):
-        for who, call in calls.items():
-            start = time.perf_counter()
-            for _ in range(count[who]):
-                call()
-            seconds[who].append((time.perf_counter() - start) / count[who])
-    return seconds
-
-
-def peak_bytes(call: Callable[[], Any]) -> int:
-    tracemalloc.start()
-    try:
-        call()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
-def time_rows(case: Case, repeats: int) -> list[dict[str, Any]]:
-    calls = competitors(case)
-    seconds = timed(calls, repeats)
+        seconds = samples(timed, rounds, budget)
     ours = statistics.median(seconds[OURS])
     rows = []
-    for who, samples in seconds.items():
-        median = statistics.median(samples)
-        passes = LIMITS.get(who)
-        moved = passes * 4 * case.rows * case.classes if passes else case.moved_bytes
-        low, _, high = statistics.quantiles(samples, n=4) if len(samples) > 1 else (median,) * 3
+    for who, taken in seconds.items():
+        median = statistics.median(taken)
+        low, _, high = statistics.quantiles(taken, n=4) if len(taken) > 1 else (median,) * 3
         rows.append(
             {
                 "kind": "time",
-                "case": case.name,
+                "what": case.what,
+                "problem": case.problem,
                 "who": who,
                 "median_s": round(median, 9),
                 "iqr_s": round(high - low, 9),
+                "samples": len(taken),
                 "ratio_to_ours": round(median / ours, 3),
-                "bytes_per_s": round(moved / median),
-                "peak_bytes": peak_bytes(calls[who]),
+                "bytes_per_s": round(moved.get(who, case.moved_bytes) / median),
             }
         )
     return rows
 
 
-# ---- accuracy
-
-
-def exact_losses(x: Any, y: Any) -> list[Any]:
-    """-log softmax of the label in 60 digits."""
-    with mpmath.workdps(60):
-        # Not log of the whole sum less x_y: relative to the label, 1 + a small rest.
-        return [
-            mpmath.log1p(
-                mpmath.fsum(
-                    mpmath.exp(mpmath.mpf(float(v)) - float(row[label]))
-                    for j, v in enumerate(row)
-                    if j != label
-                )
-            )
-            for row, label in zip(x, y.tolist(), strict=True)
-        ]
-
-
-def accuracy_problem(kind: str, rows: int) -> tuple[Any, Any]:
-    """Random rows of 100 classes, or rows whose label is so sure that the loss is about 1e-12."""
-    rng = np.random.default_rng(1)
-    x = rng.standard_normal((rows, 100), np.float32) * np.float32(3)
-    y = rng.integers(0, 100, rows)
-    if kind == "confident":
-        x = np.minimum(x, np.float32(6))
-        x[np.arange(rows), y] = 36 + rng.random(rows, np.float32)
-    return x, y
-
-
-def accuracy_competitors(x: Any, y: Any) -> Competitors:
-    rows, classes = np.arange(len(x)), np.arange(x.shape[1])
-
-    def written(logits: Any) -> Any:
-        peak = logits.max(axis=1, keepdims=True)
-        return (np.log(np.exp(logits - peak).sum(axis=1)) + peak[:, 0]) - logits[rows, y]
-
-    def by_sklearn() -> Any:
-        p = softmax(x, axis=1)
-        one = slice(None)
-        return [
-            log_loss([label], q[None, one], labels=classes) for label, q in zip(y, p, strict=True)
-        ]
-
-    return {
-        OURS: lambda: xe.softmax_cross_entropy(labels=y, logits=x, reduction="none"),
-        "NumPy formula": lambda: written(x),
-        "NumPy formula, float64": lambda: written(x.astype(np.float64)),
-        "scipy.special": lambda: -log_softmax(x, axis=1)[rows, y],
-        "sklearn log_loss": by_sklearn,
-    }
-
-
-def accuracy_rows(kind: str, rows: int) -> list[dict[str, Any]]:
-    x, y = accuracy_problem(kind, rows)
-    exact = exact_losses(x, y)
-    high = np.array([float(e) for e in exact])
-    # All are judged as the float32 that the logits are: a float64 result is rounded to it.
-    ulp = np.spacing(high.astype(np.float32)).astype(np.float64)
-    result = []
-    for who, call in accuracy_competitors(x, y).items():
-        error = np.abs(np.asarray(call(), np.float32).astype(np.float64) - high)
-        result.append(
-            {
-                "kind": "accuracy",
-                "case": f"softmax, ids, {kind} rows, {rows}x100",
-                "who": who,
-                "median_loss": float(f"{np.median(high):.3g}"),
-                "max_ulp": float(f"{(error / ulp).max():.3g}"),
-                "median_ulp": float(f"{np.median(error / ulp):.3g}"),
-                "max_relative_error": float(f"{(error / high).max():.3g}"),
-            }
-        )
-    return result
+def wants_instruction_sets(case: Case) -> bool:
+    return case.problem == "softmax, ids, float32, 2048x32000"
 
 
 # ---- the result file
@@ -307,21 +100,29 @@ def commit() -> str:
         )
         return done.stdout.strip() if done.returncode == 0 else ""
 
-    changed = git("status", "--porcelain", "--", "../src")
+    changed = git("status", "--porcelain", "--", "../src", "../native")
     return (git("rev-parse", "--short", "HEAD") or "none") + (" + changes" if changed else "")
 
 
-def environment(repeats: int) -> dict[str, Any]:
-    packages = ("numpy", "scipy", "scikit-learn", "autograd")
+def versions() -> dict[str, str]:
+    """Of the packages that are installed: a library that is not named here took no part."""
+    found = {}
+    for name in PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def environment() -> dict[str, Any]:
     return {
         "processor": processor(),
         "cores": os.cpu_count(),
+        "threads": usable_cpus(),
         "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "versions": versions(),
         "kernel": xe.kernel_for(np.zeros((1, 2), np.float32)),
         "commit": commit(),
         "date": datetime.now(UTC).date().isoformat(),
-        "repeats": repeats,
     }
 
 
@@ -331,48 +132,71 @@ def result_path(about: dict[str, Any]) -> Path:
     return HERE / "results" / f"{slug}-{about['cores']}.json"
 
 
-def measured(only: str, repeats: int, smoke: bool) -> list[dict[str, Any]]:
+def write_result(path: Path, about: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """One row a line, so that a difference between two runs is one between lines."""
+    lines = ",\n".join(json.dumps(row, allow_nan=False) for row in rows)
+    head = json.dumps(about, indent=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'{{\n"environment": {head},\n"rows": [\n{lines}\n]\n}}\n')
+
+
+def smaller(case: Case) -> Case:
+    return case._replace(rows=min(case.rows, 64), classes=min(case.classes, 50))
+
+
+def measured(only: str, rounds: int, budget: float, smoke: bool) -> list[dict[str, Any]]:
     rows = []
     cases = [case for case in CASES if only in case.name]
     if smoke:
-        small = [c._replace(rows=min(c.rows, 64), classes=min(c.classes, 50)) for c in cases]
-        cases = list(dict.fromkeys(small))
+        cases = list(dict.fromkeys(smaller(case) for case in cases))
     for case in cases:
-        rows += time_rows(case, repeats)
-        show(case.name, rows)
-    for kind in ("random", "confident"):
-        if only in f"softmax, ids, {kind} rows":
-            rows += accuracy_rows(kind, 8 if smoke else 256)
-            show(rows[-1]["case"], rows)
+        found = time_rows(case, rounds, budget)
+        show(case.name, found)
+        rows += found
+    print("\npeak memory, in another process ...", flush=True)
+    peaks = peak_bytes(cases)
+    for row in rows:
+        peak = peaks.get(f"{row['problem']}, {row['what']}", {}).get(row["who"])
+        row["peak_bytes"] = peak
+    for regime in REGIMES:
+        if only in f"accuracy, {regime}":
+            found = accuracy_rows(regime, 16 if smoke else 2048)
+            for what in dict.fromkeys(row["what"] for row in found):
+                show(f"{what}, {regime}", [row for row in found if row["what"] == what])
+            rows += found
     return rows
 
 
-def show(case: str, rows: list[dict[str, Any]]) -> None:
-    print(f"\n{case}")
-    for row in (row for row in rows if row["case"] == case):
-        print("  " + "  ".join(f"{cell:>18}" for cell in cells(row)))
+def show(title: str, rows: list[dict[str, Any]]) -> None:
+    print(f"\n{title}")
+    for row in rows:
+        who, *others = cells(row)
+        print(f"  {who:<40}" + "".join(f"{cell:>14}" for cell in others), flush=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name has the text")
-    parser.add_argument("--repeats", type=int, default=11, help="samples of each time")
+    parser.add_argument("--rounds", type=int, default=15, help="most samples of each time")
+    parser.add_argument(
+        "--budget", type=float, default=1.5, help="seconds for each competitor of a case"
+    )
     parser.add_argument("--out", type=Path, help="result file to write")
     parser.add_argument("--smoke", action="store_true", help="tiny cases, nothing written")
-    parser.add_argument("--table", action="store_true", help="only write the tables again")
+    parser.add_argument("--table", action="store_true", help="only write tables and plots again")
     options = parser.parse_args(arguments)
     if options.table:
         write_tables()
+        write_plots()
         return
-    repeats = 2 if options.smoke else options.repeats
-    rows = measured(options.only, repeats, options.smoke)
+    rounds = 2 if options.smoke else options.rounds
+    rows = measured(options.only, rounds, options.budget, options.smoke)
     if not rows:
         sys.exit(f"no case has {options.only!r} in its name")
-    about = environment(repeats)
+    about = environment() | {"rounds": rounds}
     path = options.out or (None if options.smoke or options.only else result_path(about))
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"environment": about, "rows": rows}, indent=1) + "\n")
+        write_result(path, about, rows)
         print(f"\nwritten: {path}")
 
 

@@ -7,29 +7,63 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-OURS = "crossent"
+Row = dict[str, Any]
+
+# The columns; a name that is missing in a result is left out.
+WHO = [
+    *("crossent", "crossent, given out=", "crossent, in place"),
+    *("torch", "torch.compile", "JAX jit", "TensorFlow", "TensorFlow XLA"),
+    *("NumPy", "NumPy float64", "SciPy", "sklearn log_loss"),
+]
+# Of the project's README: fewer columns, and the problems that people have.
+SHORT_WHO = [
+    *("crossent", "crossent, given out=", "torch", "torch.compile", "JAX jit", "TensorFlow"),
+    "NumPy",
+]
+SHORT_PROBLEMS = [
+    "softmax, ids, float32, 128x10",
+    "softmax, ids, float32, 8192x1000",
+    "softmax, ids, float32, 2048x32000",
+    "softmax, ids, float32, 2048x32000, confident rows",
+    "softmax, ids, bfloat16, 2048x32000",
+    "softmax, distributions, float32, 2048x32000",
+    "sigmoid, yes/no, float32, 8192x1000",
+]
 
 
-def cells(row: dict[str, Any]) -> list[str]:
+def cells(row: Row) -> list[str]:
+    """One row, for the terminal."""
     if row["kind"] == "accuracy":
-        return [
-            row["who"],
-            f"{row['max_ulp']:.3g} ulp",
-            f"{row['median_ulp']:.3g} ulp",
-            f"{row['max_relative_error']:.1e}",
-        ]
+        return [row["who"], ulps(row["max_ulp"])]
     return [
         row["who"],
         duration(row["median_s"]),
-        f"+- {100 * row['iqr_s'] / 2 / row['median_s']:.0f} %",
+        f"+- {spread(row):.0f} %",
         f"{row['ratio_to_ours']:.2f} x",
         f"{row['bytes_per_s'] / 1e9:.2f} GB/s",
-        f"{row['peak_bytes'] / 1e6:.1f} MB",
     ]
 
 
 def duration(seconds: float) -> str:
-    return f"{1e6 * seconds:.0f} us" if seconds < 1e-3 else f"{1e3 * seconds:.1f} ms"
+    if seconds < 1e-3:
+        return f"{1e6 * seconds:.3g} us"
+    return f"{1e3 * seconds:.1f} ms" if seconds < 0.1 else f"{1e3 * seconds:.0f} ms"
+
+
+def spread(row: Row) -> float:
+    return 100 * row["iqr_s"] / 2 / row["median_s"]
+
+
+def megabytes(count: int | None) -> str:
+    return "-" if count is None else f"{count / 1e6:.0f} MB"
+
+
+def ulps(error: float | None) -> str:
+    if error is None:
+        return "not finite"
+    if error < 1000:
+        return f"{error:.2f}" if error < 10 else f"{error:.0f}"
+    return f"{error:.0e}".replace("e+0", "e").replace("e+", "e")
 
 
 def markdown(head: list[str], lines: list[list[str]]) -> str:
@@ -37,49 +71,138 @@ def markdown(head: list[str], lines: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in [head, rule, *lines])
 
 
-def all_tables(result: dict[str, Any], name: str) -> str:
-    about = result["environment"]
-    versions = ", ".join(f"{k} {v}" for k, v in about["versions"].items())
-    about_run = (
-        f"[results/{name}](results/{name}): {about['processor']}, {about['cores']} cores, Python "
-        f"{about['python']}, {versions}; commit {about['commit']}, {about['date']}; kernel "
-        f"`{about['kernel']}`; {about['repeats']} repeats."
-    )
-    parts = [about_run]
-    for case in dict.fromkeys(row["case"] for row in result["rows"]):
-        rows = [row for row in result["rows"] if row["case"] == case]
-        if rows[0]["kind"] == "time":
-            head = ["who", "median", "spread", "time / ours", "rate", "peak memory"]
-        else:
-            head = ["who", "largest error", "median error", "largest relative error"]
-            case += f", losses about {rows[0]['median_loss']:.0e}"
-        parts += [f"**{case}**", markdown(head, [cells(row) for row in rows])]
-    return "\n\n".join(parts)
+# ---- what a result holds
 
 
-def short_table(result: dict[str, Any], name: str) -> str:
-    """For the project's README: the accuracy, and time where we are slower as well."""
-    who = [OURS, "NumPy formula", "NumPy formula, float64", "scipy.special", "sklearn log_loss"]
+def rows_of(result: dict[str, Any], kind: str, what: str) -> dict[str, dict[str, Row]]:
+    """Problem -> who -> row."""
+    found: dict[str, dict[str, Row]] = {}
+    for row in result["rows"]:
+        if (row["kind"], row["what"]) == (kind, what):
+            found.setdefault(row["problem"], {})[row["who"]] = row
+    return found
+
+
+def limit_rate(by_who: dict[str, Row]) -> float:
+    """Bytes per second of the fastest call that only reads, or only copies, the logits."""
+    return max(row["bytes_per_s"] for who, row in by_who.items() if who.startswith("limit"))
+
+
+def times_the_limit(by_who: dict[str, Row], who: str) -> float:
+    return limit_rate(by_who) / by_who[who]["bytes_per_s"]
+
+
+def present(columns: list[str], problems: dict[str, dict[str, Row]]) -> list[str]:
+    return [who for who in columns if any(who in by_who for by_who in problems.values())]
+
+
+# ---- tables
+
+
+def time_table(problems: dict[str, dict[str, Row]], columns: list[str]) -> str:
+    """Medians; in brackets how many times that is of what memory allows; the largest spread."""
+    columns = present(columns, problems)
     lines = []
-    for case in dict.fromkeys(row["case"] for row in result["rows"]):
-        found = {row["who"]: row for row in result["rows"] if row["case"] == case}
-        first = found[OURS]
-        if first["kind"] == "accuracy":
-            label = f"largest error, losses about {first['median_loss']:.0e}"
-            shown = [f"{found[w]['max_ulp']:.3g} ulp" for w in who]
-        elif "ids" in case and ("8192x1000" in case or "128x10" in case):
-            label = f"time, {case.split(', ', 2)[2]}"
-            shown = [duration(found[w]["median_s"]) if w in found else "-" for w in who]
-        else:
-            continue
-        lines.append([label, *shown])
-    lines.sort(key=lambda line: line[0].startswith("time"))
+    for problem, by_who in problems.items():
+        shown = [
+            f"{duration(by_who[who]['median_s'])} ({times_the_limit(by_who, who):.3g})"
+            if who in by_who
+            else "-"
+            for who in columns
+        ]
+        rate = f"{limit_rate(by_who) / 1e9:.0f} GB/s"
+        worst = f"{max(spread(row) for row in by_who.values()):.0f} %"
+        lines.append([problem, *shown, rate, worst])
+    return markdown(["", *columns, "limit", "largest spread"], lines)
+
+
+def memory_table(problems: dict[str, dict[str, Row]]) -> str:
+    columns = present(WHO, problems)
+    lines = [
+        [problem, *(megabytes(by_who[w]["peak_bytes"]) if w in by_who else "-" for w in columns)]
+        for problem, by_who in problems.items()
+        if by_who[columns[0]]["peak_bytes"] is not None
+    ]
+    return markdown(["", *columns], lines) if lines else ""
+
+
+def accuracy_table(result: dict[str, Any]) -> str:
+    parts = {
+        what: rows_of(result, "accuracy", what)
+        for what in dict.fromkeys(r["what"] for r in result["rows"] if r["kind"] == "accuracy")
+    }
+    every = {(what, name): row for what, rows in parts.items() for name, row in rows.items()}
+    columns = [w for w in WHO if any(w in by_who for by_who in every.values())]
+    lines = [
+        [
+            f"{what}: {regime}",
+            *(ulps(by_who[w]["max_ulp"]) if w in by_who else "-" for w in columns),
+        ]
+        for (what, regime), by_who in every.items()
+    ]
+    return markdown(["", *columns], lines)
+
+
+def instruction_set_lines(result: dict[str, Any]) -> list[str]:
+    """The rows that only some cases have."""
+    lines = []
+    for row in result["rows"]:
+        if row["kind"] == "time" and row["who"].startswith("crossent, x86-64"):
+            ratio = f"{row['ratio_to_ours']:.2f} x the best"
+            lines.append(f"- {row['problem']}, {row['what']}: `{row['who'].split(', ')[1]}` ")
+            lines[-1] += f"{duration(row['median_s'])}, {ratio}"
+    return lines
+
+
+def plot_name(name: str) -> str:
+    return Path(name).with_suffix(".png").name
+
+
+def about_run(result: dict[str, Any], name: str) -> str:
+    about = result["environment"]
+    found = ", ".join(f"{k} {v}" for k, v in about["versions"].items())
+    return (
+        f"[results/{name}](results/{name}): {about['processor']}, {about['threads']} threads, "
+        f"Python {about['python']}, {found}; commit {about['commit']}, {about['date']}; kernel "
+        f"`{about['kernel']}`; at most {about['rounds']} rounds."
+    )
+
+
+def all_tables(result: dict[str, Any], name: str) -> str:
+    parts = [about_run(result, name), f"![time by case](results/{plot_name(name)})"]
+    for what in ("loss", "loss + gradient"):
+        problems = rows_of(result, "time", what)
+        if problems:
+            parts += [f"**Time, {what}**", time_table(problems, WHO)]
+            memory = memory_table(problems)
+            parts += [f"**Peak memory, {what}**", memory] if memory else []
+    lower = instruction_set_lines(result)
+    parts += ["**Lower instruction sets**", "\n".join(lower)] if lower else []
+    return "\n\n".join([*parts, "**Largest error, ulp of float32**", accuracy_table(result)])
+
+
+def short_tables(result: dict[str, Any], name: str) -> str:
+    """For the project's README."""
+    lines, problems = [], {}
+    for what in ("loss", "loss + gradient"):
+        for problem, by_who in rows_of(result, "time", what).items():
+            if problem in SHORT_PROBLEMS:
+                problems[f"{problem}, {what}"] = by_who
+    columns = present(SHORT_WHO, problems)
+    for case, by_who in problems.items():
+        shown = [duration(by_who[w]["median_s"]) if w in by_who else "-" for w in columns]
+        limit = by_who[columns[0]]["median_s"] / times_the_limit(by_who, columns[0])
+        lines.append([case, *shown, duration(limit)])
     about = result["environment"]
     note = (
-        f"Softmax cross-entropy of class ids, float32, {about['processor']}, {about['cores']} "
-        f"cores: rows of [benchmarks/results/{name}](benchmarks/results/{name})."
+        f"{about['processor']}, {about['threads']} threads, kernel `{about['kernel']}`: rows of "
+        f"[benchmarks/results/{name}](benchmarks/results/{name}). The limit is the time of one "
+        "read of the data, for loss + gradient that of one copy, in the same run."
     )
-    return markdown(["", *who], lines) + "\n\n" + note
+    plot = f"![time by case](benchmarks/results/{plot_name(name)})"
+    errors = "Largest error in each regime, in ulp of float32 (below 1 is the last bit):"
+    times = markdown(["time", *columns, "limit"], lines)
+    return "\n\n".join([plot, times, note, errors, accuracy_table(result)])
 
 
 def write_between(path: Path, marker: str, text: str) -> bool:
@@ -95,6 +218,7 @@ def write_between(path: Path, marker: str, text: str) -> bool:
 
 
 def write_tables() -> None:
+    """Into both READMEs: this directory's has every result, the project's the newest."""
     files = sorted((HERE / "results").glob("*.json"))
     if not files:
         sys.exit("no result file in benchmarks/results; run bench.py without --table first")
@@ -102,4 +226,4 @@ def write_tables() -> None:
     everything = "\n\n".join(all_tables(result, name) for name, result in results.items())
     write_between(HERE / "README.md", "benchmark", everything)
     newest = max(results, key=lambda name: (results[name]["environment"]["date"], name))
-    write_between(HERE.parent / "README.md", "benchmark", short_table(results[newest], newest))
+    write_between(HERE.parent / "README.md", "benchmark", short_tables(results[newest], newest))

@@ -5,8 +5,27 @@
 #include <stdexcept>
 
 #include "floating_point.h"
+#include "kernels.h"
 
 namespace crossent {
+
+// One table per instruction set, each from its own compilation of kernels.cpp.
+#if defined(__x86_64__)
+namespace x86_64_v2 {
+extern const Kernels kernels;
+}
+namespace x86_64_v3 {
+extern const Kernels kernels;
+}
+namespace x86_64_v4 {
+extern const Kernels kernels;
+}
+#elif defined(__aarch64__)
+namespace arm64 {
+extern const Kernels kernels;
+}
+#endif
+
 namespace {
 
 #if defined(__x86_64__)
@@ -76,6 +95,21 @@ std::string chosen_instruction_set() {
     }
     const auto position = static_cast<std::size_t>(named - kLevels.begin());
     return supported[std::min(position, supported.size() - 1)];
+}
+
+const Kernels* chosen_kernels() {
+    static const Kernels* const chosen = []() -> const Kernels* {
+        const std::string name = chosen_instruction_set();
+#if defined(__x86_64__)
+        if (name == "x86-64-v4") return &x86_64_v4::kernels;
+        if (name == "x86-64-v3") return &x86_64_v3::kernels;
+        if (name == "x86-64-v2") return &x86_64_v2::kernels;
+#elif defined(__aarch64__)
+        if (name == "arm64") return &arm64::kernels;
+#endif
+        return nullptr;
+    }();
+    return chosen;
 }
 
 }  // namespace crossent

@@ -16,9 +16,9 @@ from exact_arithmetic import (
     mp,
     score_kind,
     sigmoid_of,
-    softplus,
     times,
 )
+from exact_arithmetic import softplus as softplus_of
 
 
 def _log_probs_row(kind, scores):
@@ -133,7 +133,11 @@ def sigmoid(x, *, upstream=None):
 
 
 def log_sigmoid(x, *, upstream=None):
-    return _elementwise(lambda v: (-softplus(-v), sigmoid_of(-v), ZERO), x, upstream)
+    return _elementwise(lambda v: (-softplus_of(-v), sigmoid_of(-v), ZERO), x, upstream)
+
+
+def softplus(x, *, upstream=None):
+    return _elementwise(lambda v: (softplus_of(v), sigmoid_of(v), ZERO), x, upstream)
 
 
 def logit(p, *, upstream=None):

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 import crossent
-from crossent import _doctor, cli
+from crossent import _doctor, _numpy_native, cli
 from crossent.errors import ShapeError
 
 
@@ -30,6 +30,8 @@ def installed():
 def without_native_core(monkeypatch):
     monkeypatch.delattr(crossent, "_native", raising=False)
     monkeypatch.setitem(sys.modules, "crossent._native", None)  # importing it now raises
+    monkeypatch.setattr(_numpy_native, "core", None)
+    monkeypatch.setattr(_numpy_native, "kernel", "formula: a test wants it")
 
 
 def doctor(*arguments):
@@ -64,6 +66,7 @@ def test_lines_say_what_the_json_says(installed):
         assert lines[name] == report[name]
     assert lines["usable cpus"] == str(report["usable_cpus"])
     assert lines["instruction set"].startswith(report["native"]["instruction_set"])
+    assert lines["threads"] == str(report["native"]["threads"])
     for name, version in report["libraries"].items():
         assert lines[name] == (version or "not installed")
 
@@ -72,6 +75,7 @@ def test_a_missing_core_is_named_and_exits_1(without_native_core):
     result = doctor()
     assert result.exit_code == 1
     assert lines_of(result)["native core"].startswith("missing: ")
+    assert lines_of(result)["kernel"] == "formula: a test wants it"
     assert "Build it with `pip install .`" in result.output
     as_json = doctor("--json")
     assert as_json.exit_code == 1
@@ -97,6 +101,29 @@ def test_an_unknown_instruction_set_exits_1(installed, monkeypatch):
     assert result.exit_code == 1
     assert 'got "sse9". Unset it' in lines_of(result)["native core"]
     assert lines_of(result)["instruction set"].startswith("none ")
+
+
+@pytest.mark.parametrize("count", ["1", "3"])
+def test_threads_are_those_that_kernels_use(installed, count):
+    code = "from crossent import _doctor; print(_doctor.examine().native.threads)"
+    environment = {**os.environ, "CROSSENT_NUM_THREADS": count}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout == f"{count}\n"
+
+
+def test_a_number_of_threads_that_is_none_exits_1(installed):
+    environment = {**os.environ, "CROSSENT_NUM_THREADS": "many"}
+    done = subprocess.run(
+        [sys.executable, "-m", "crossent", "doctor"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 1
+    assert "CROSSENT_NUM_THREADS" in done.stdout
 
 
 def test_variables_in_force_are_listed_and_slips_are_marked(monkeypatch):

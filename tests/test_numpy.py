@@ -3,7 +3,12 @@
 Values and gradients themselves are held to the oracle in test_contract.py.
 """
 
+import functools
 import inspect
+import os
+import subprocess
+import sys
+import threading
 import tracemalloc
 import warnings
 
@@ -12,8 +17,10 @@ import autograd.numpy as anp
 import numpy as np
 import pytest
 from regimes import dtype_of
+from test_contract import option_pairs, own_dtype
 
 import crossent as xe
+from crossent import _numpy_native
 
 value_and_grad = xe.numpy.value_and_grad
 
@@ -28,6 +35,17 @@ SOFTMAX = [
     xe.poly_loss,
 ]
 SIGMOID = [xe.sigmoid_cross_entropy, xe.binary_focal_loss]
+
+
+needs_native = pytest.mark.skipif(
+    _numpy_native.core is None, reason=f"no native kernels: {_numpy_native.kernel}"
+)
+
+
+@pytest.fixture
+def formula(monkeypatch):
+    monkeypatch.setattr(_numpy_native, "core", None)
+    monkeypatch.setattr(_numpy_native, "kernel", "formula: a test wants it")
 
 
 def by_name(loss):
@@ -88,6 +106,7 @@ def test_out_receives_the_gradient(loss, call, dtype):
     value, want = value_and_grad(loss, **call)
     buffers = [np.empty_like(logits), np.empty_like(logits, order="F")]
     buffers.append(np.empty((6, 8), logits.dtype)[::-2, ::2])
+    buffers.append(as_field(logits))
     for out in buffers:
         got, gradient = value_and_grad(loss, out=out, **call)
         assert gradient is out
@@ -159,6 +178,188 @@ def test_a_gradient_is_not_rounded_straight_from_float64_to_half():
     wide = value_and_grad(xe.sigmoid_cross_entropy, logits=logits.astype(np.float64), **call)[1]
     assert gradient.tobytes() == wide.astype(np.float32).astype(np.float16).tobytes()
     assert gradient.tobytes() != wide.astype(np.float16).tobytes()
+
+
+# ---- value and gradient in one native call
+
+FUSED = [*SOFTMAX, xe.sigmoid_cross_entropy]
+# Where the other softmax losses are the cross-entropy.
+IDENTITY = {xe.focal_loss: "gamma", xe.generalized_cross_entropy: "q", xe.poly_loss: "epsilon"}
+ROWS = np.array([1.0, 0.5, 2.0])
+PER_CLASS = np.array([1.0, 0.5, 2.0, 1.5])
+
+
+def without_fused_form(loss):
+    return lambda **options: loss(**options)
+
+
+def assert_same_bits(got, want, what=""):
+    """But for the sign of 0, which a sum with another 0 may change."""
+    for mine, theirs in zip(got, want, strict=True):
+        assert mine.dtype == theirs.dtype, what
+        wide = (np.asarray(array, np.float64) for array in (mine, theirs))
+        assert np.array_equal(*wide, equal_nan=True), what
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("loss", [xe.softmax_cross_entropy, xe.sigmoid_cross_entropy], ids=by_name)
+def test_every_way_gives_the_same_bits(loss, dtype):
+    """One native call, the checks and then kernels, and autograd around them."""
+    logits = (3 * LOGITS).astype(dtype_of(dtype))
+    logits[1, 2] = -np.inf
+    for labels in (IDS, SOFT) if loss in SOFTMAX else (BITS,):
+        for pair in option_pairs(by_name(loss)):
+            if labels is SOFT and "ignore_index" in pair:
+                continue
+            call = {"labels": labels, "logits": logits, **own_dtype(pair, dtype_of(dtype))}
+            want = value_and_grad(without_fused_form(loss), **call)
+            assert_same_bits(value_and_grad(loss, **call), want, pair)
+            assert_same_bits([loss(**call)], want[:1], pair)
+            lists = {**call, "labels": labels.tolist()}  # these go the general way
+            assert_same_bits([loss(**lists)], want[:1], pair)
+
+
+def ways_to_call(loss):
+    """Forms of the arguments that one native call takes."""
+    rows = {"logits": LOGITS.astype(np.float32)}
+    if loss is xe.sigmoid_cross_entropy:
+        yield {**rows, "labels": BITS}
+        yield {**rows, "labels": BITS == 1, "pos_weight": 3, "sample_weight": ROWS[:, None]}
+        yield {**rows, "labels": BITS.astype(np.float16), "pos_weight": PER_CLASS.tolist()}
+        yield {"logits": LOGITS[:, :1], "labels": BITS[:, 0], "ignore_index": -1}
+        yield {"logits": LOGITS[:, 0], "labels": BITS[:, :1], "reduction": "none"}
+        yield {"logits": np.array(0.5), "labels": np.array(1), "sample_weight": 2.0}
+        return
+    yield {**rows, "labels": IDS}
+    yield {**rows, "labels": SOFT, "class_weight": PER_CLASS.tolist(), "temperature": 2}
+    yield {**rows, "labels": IDS[:, None].astype(np.uint8), "sample_weight": [1, 2, 0]}
+    yield {**rows, "labels": IDS, "ignore_index": -100, "normalizer": np.float32(3)}
+    yield {"logits": LOGITS.T, "labels": IDS, "axis": 0, "sample_weight": ROWS}
+    yield {"logits": LOGITS.T, "labels": SOFT.T, "axis": 0, "label_smoothing": 0.1}
+    yield {"logits": LOGITS[None], "labels": IDS[None], "sample_weight": [0.5], "softcap": 5}
+    yield {"logits": LOGITS[0], "labels": np.array(2), "reduction": "none", "z_loss": 1e-3}
+
+
+@needs_native
+@pytest.mark.parametrize("loss", FUSED, ids=by_name)
+def test_plain_arrays_take_one_native_call(loss, monkeypatch):
+    def not_needed():
+        raise AssertionError("autograd is not needed here")
+
+    for call in ways_to_call(loss):
+        call |= {IDENTITY[loss]: 0.0} if loss in IDENTITY else {}
+        want = value_and_grad(without_fused_form(loss), **call)
+        with monkeypatch.context() as patch:
+            patch.setattr(xe.numpy, "autograd", not_needed)
+            assert_same_bits(value_and_grad(loss, **call), want)
+            upstream = np.full(np.shape(want[0]), 0.5)
+            _, halved = value_and_grad(loss, upstream=upstream, **call)
+            assert_same_bits([halved], [want[1] / 2])
+    monkeypatch.setattr(xe.numpy, "autograd", not_needed)
+    with pytest.raises(AssertionError, match="autograd is not needed"):
+        value_and_grad(without_fused_form(loss), **call)
+
+
+@needs_native
+def test_gradients_in_one_native_call_wait_for_nobody():
+    done = threading.Event()
+
+    def in_another_thread():
+        value_and_grad(xe.softmax_cross_entropy, labels=IDS, logits=LOGITS)
+        done.set()
+
+    with xe.numpy._TRACING:  # as while another thread traces
+        thread = threading.Thread(target=in_another_thread)
+        thread.start()
+        assert done.wait(timeout=60)
+    thread.join()
+
+
+def test_a_function_around_a_loss_is_not_taken_for_it():
+    @functools.wraps(xe.softmax_cross_entropy)
+    def doubled(**options):
+        return 2 * xe.softmax_cross_entropy(**options)
+
+    call = {"labels": IDS, "logits": LOGITS}
+    value, gradient = value_and_grad(xe.softmax_cross_entropy, **call)
+    assert_same_bits(value_and_grad(doubled, **call), (2 * value, 2 * gradient))
+
+
+@pytest.mark.parametrize("loss", FUSED, ids=by_name)
+def test_a_wrong_name_is_refused_by_the_loss_itself(loss):
+    with pytest.raises(TypeError, match=rf"^{by_name(loss)}\(\) got an unexpected .* 'logit'"):
+        value_and_grad(loss, labels=IDS, logits=LOGITS, logit=LOGITS)
+
+
+IRREGULAR = {
+    "an id beyond the classes": ({"labels": np.array([0, 3, 4])}, xe.LabelError),
+    "a negative id": ({"labels": np.array([0, 3, -1])}, xe.LabelError),
+    "sums of 1.01": ({"labels": SOFT * [[1], [1], [1.01]]}, xe.LabelError),
+    "a negative share": ({"labels": SOFT - [[0], [0], [0.5]]}, xe.LabelError),
+    "a class weight of inf": ({"class_weight": [1, 1, 1, np.inf]}, xe.OptionError),
+    "a sample weight of NaN": ({"sample_weight": [1, 1, np.nan]}, xe.OptionError),
+    "a negative normalizer": ({"normalizer": -1.0}, xe.OptionError),
+}
+
+
+@pytest.mark.parametrize("case", IRREGULAR)
+def test_nothing_is_written_over_the_logits_of_a_wrong_call(case):
+    wrong, error = IRREGULAR[case]
+    logits = LOGITS.copy()
+    call = {"labels": IDS, "logits": logits, **wrong}
+    with pytest.raises(error):
+        value_and_grad(xe.softmax_cross_entropy, out=logits, **call)
+    assert np.array_equal(logits, LOGITS)
+
+
+@pytest.mark.parametrize(("bad", "error"), [(1.5, xe.LabelError), (np.nan, xe.LabelError)])
+def test_nothing_is_written_over_the_logits_of_wrong_sigmoid_labels(bad, error):
+    logits, labels = LOGITS.copy(), BITS.copy()
+    labels[2, 3] = bad
+    with pytest.raises(error):
+        value_and_grad(xe.sigmoid_cross_entropy, labels=labels, logits=logits, out=logits)
+    assert np.array_equal(logits, LOGITS)
+
+
+def test_distributions_as_rough_as_half_precision_may_overwrite_the_logits():
+    """Their sums are within the tolerance of their own dtype only, which not all kernels know."""
+    soft = np.full((3, 4), 1 / 3, np.float16)
+    soft[:, 3] = 0.001
+    call = {"labels": soft, "logits": LOGITS}
+    want = value_and_grad(xe.softmax_cross_entropy, **call)
+    logits = LOGITS.copy()
+    got = value_and_grad(xe.softmax_cross_entropy, **{**call, "logits": logits}, out=logits)
+    assert got[1] is logits
+    assert_same_bits(got, want)
+
+
+def test_a_normalizer_of_0_gives_0():
+    logits = LOGITS.copy()
+    for loss, labels in ((xe.softmax_cross_entropy, IDS), (xe.sigmoid_cross_entropy, BITS)):
+        call = {"labels": labels, "logits": logits, "normalizer": 0, "reduction": "sum"}
+        value, gradient = value_and_grad(loss, **call)
+        assert value == 0
+        assert not gradient.any()
+
+
+def test_out_may_lie_anywhere():
+    """Shifted by a row, on the labels, on the weights: what is still read must not be written."""
+    memory = np.tile(LOGITS, (3, 1))
+    call = {"labels": SOFT, "logits": LOGITS, "sample_weight": ROWS, "reduction": "none"}
+    want = value_and_grad(xe.softmax_cross_entropy, **call)
+    shifted = {**call, "logits": memory[3:6]}
+    for out in (memory[4:7], memory[2:5], memory[5:2:-1], memory[3:6]):
+        memory[:] = np.tile(LOGITS, (3, 1))
+        value, gradient = value_and_grad(xe.softmax_cross_entropy, out=out, **shifted)
+        assert gradient is out
+        assert_same_bits((value, gradient), want)
+    labels = SOFT.copy()
+    got = value_and_grad(xe.softmax_cross_entropy, **{**call, "labels": labels}, out=labels)
+    assert_same_bits(got, want)
+    memory = np.concatenate([LOGITS.ravel(), ROWS])  # an out that begins before the weights
+    out, weight = memory[3:].reshape(3, 4), memory[-3:]
+    got = value_and_grad(xe.softmax_cross_entropy, **{**call, "sample_weight": weight}, out=out)
+    assert_same_bits(got, want)
 
 
 # ---- derivatives in the other arguments
@@ -363,7 +564,15 @@ def test_arguments_may_be_read_only_and_stay_as_they_are(loss, call):
         assert np.array_equal(array, locked[name])
 
 
+def as_field(array):
+    """Of a structured array: strides of no whole number of elements, and nothing is aligned."""
+    records = np.zeros(array.shape, [("flag", np.int8), ("value", array.dtype)])
+    records["value"] = array
+    return records["value"]
+
+
 LAYOUTS = {
+    "structured": as_field,
     "Fortran order": np.asfortranarray,
     "negative strides": lambda a: a[::-1, ::-1].copy()[::-1, ::-1],
     "every other": lambda a: np.repeat(np.repeat(a, 2, 0), 3, 1)[::2, ::3],
@@ -378,8 +587,11 @@ def test_any_layout_gives_the_same(loss, call, dtype, layout):
     logits = LOGITS.astype(dtype)
     other = LAYOUTS[layout](logits)
     assert (other.strides, other.dtype.str) != (logits.strides, logits.dtype.str)
+    call = {**call, "sample_weight": np.array([1.0, 0.5, 2.0])}
     want = value_and_grad(loss, **{**call, "logits": logits})
-    got = value_and_grad(loss, **{**call, "logits": other})
+    others = {name: LAYOUTS[layout](array) for name, array in call.items() if array.ndim == 2}
+    others["sample_weight"] = as_field(call["sample_weight"])
+    got = value_and_grad(loss, **{**call, **others, "logits": other})
     for mine, theirs in zip(got, want, strict=True):
         assert mine.dtype == dtype
         assert mine.tobytes() == theirs.tobytes()
@@ -428,9 +640,31 @@ def test_a_gradient_needs_little_beside_itself():
     assert logits.nbytes < extra < logits.nbytes + BLOCKS
 
 
-def test_kernel_for_names_the_formula_and_why():
-    assert xe.kernel_for(LOGITS).startswith("formula: ")
-    assert xe.kernel_for([[1.0, 2.0]]) == xe.kernel_for(LOGITS)
+@needs_native
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_gradient_in_place_needs_no_memory_of_that_size(dtype):
+    logits = np.zeros((1024, 4096), dtype)
+    labels = np.zeros(1024, int)
+    call = {"labels": labels, "logits": logits, "out": logits}
+    kibibytes = extra_memory(lambda: value_and_grad(xe.softmax_cross_entropy, **call)) / 1024
+    assert kibibytes < 64  # 1024 rows are 8 KiB of float64
+    bits = np.zeros(logits.shape, dtype)
+    call = {"labels": bits, "logits": logits, "out": logits}
+    assert extra_memory(lambda: value_and_grad(xe.sigmoid_cross_entropy, **call)) < 65_536
+
+
+def test_kernel_for_names_the_kernel():
+    kernel = xe.kernel_for(LOGITS)
+    if _numpy_native.core is None:
+        assert kernel.startswith("formula: ")
+    else:
+        assert kernel == f"native {_numpy_native.core.instruction_set()}"
+    assert xe.kernel_for(["one"]) == "formula: no kernel for str"
+    for same in ([[1.0, 2.0]], [1, 2], LOGITS.astype(dtype_of("bfloat16")), LOGITS.astype(">f4")):
+        assert xe.kernel_for(same) == kernel
+
+
+def test_kernel_for_traced_logits():
     seen = []
 
     def loss(*, logits):
@@ -439,3 +673,54 @@ def test_kernel_for_names_the_formula_and_why():
 
     value_and_grad(loss, logits=LOGITS)
     assert seen == ["formula: autograd traces NumPy arrays"]
+
+
+@each_loss
+def test_the_formula_runs_without_the_core(loss, call, formula):
+    assert xe.kernel_for(LOGITS) == "formula: a test wants it"
+    value, gradient = value_and_grad(loss, **call)
+    assert value == loss(**call)
+    assert_like_differences(gradient, differences(lambda x: loss(**{**call, "logits": x}), LOGITS))
+
+
+def kernel_in_a_new_process(before="", **environment):
+    """`kernel_for` there, after a loss and a gradient."""
+    code = f"""
+import sys
+{before}
+import numpy as np, crossent as xe
+call = {{"labels": np.array([0]), "logits": np.array([[0.0, 0.0]])}}
+value, gradient = xe.numpy.value_and_grad(xe.softmax_cross_entropy, **call)
+assert value == xe.softmax_cross_entropy(**call) == np.log(2), value
+assert gradient.tolist() == [[-0.5, 0.5]], gradient
+print(xe.kernel_for(call["logits"]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_core_that_cannot_be_imported_leaves_the_formula():
+    kernel = kernel_in_a_new_process('sys.modules["crossent._native"] = None')
+    assert kernel.startswith("formula: the native core is missing, ")
+
+
+@needs_native
+def test_the_cap_on_instruction_sets_leaves_the_formula():
+    least = _numpy_native.core.supported_instruction_sets()[0]
+    if least != "x86-64":
+        pytest.skip(f"{least} has native kernels")
+    kernel = kernel_in_a_new_process(CROSSENT_MAX_ISA=least)
+    assert kernel == "formula: no native kernel up to CROSSENT_MAX_ISA=x86-64"
+
+
+@needs_native
+def test_a_cap_that_is_none_leaves_the_formula_and_says_so():
+    kernel = kernel_in_a_new_process(CROSSENT_MAX_ISA="sse9")
+    assert kernel.startswith("formula: CROSSENT_MAX_ISA must be one of ")

@@ -36,6 +36,7 @@ from crossent.information import (
     odds,
     sigmoid,
     softmax,
+    softplus,
 )
 from crossent.losses import (
     binary_focal_loss,
@@ -85,6 +86,7 @@ __all__ = [
     "sigmoid_cross_entropy",
     "softmax",
     "softmax_cross_entropy",
+    "softplus",
     "tf_compat",
 ]
 

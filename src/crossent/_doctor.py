@@ -30,7 +30,7 @@ LIBRARIES = {
 }
 
 # Variables that this version reads; another CROSSENT_ variable is probably a slip of the pen.
-VARIABLES = ("CROSSENT_MAX_ISA",)
+VARIABLES = ("CROSSENT_MAX_ISA", "CROSSENT_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class NativeCore:
     nanobind: str
     instruction_set: str
     supported_instruction_sets: list[str]
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ def _native_lines(native: NativeCore, problem: str | None) -> list[tuple[str, st
         ("compiler", f"{native.compiler}, {native.flags}"),
         ("nanobind", native.nanobind),
         ("instruction set", f"{native.instruction_set} (this processor runs {others})"),
+        ("threads", str(native.threads)),
     ]
 
 
@@ -131,18 +133,25 @@ def _examine_native_core(version: str | None) -> tuple[NativeCore | None, str | 
     except ImportError as error:
         return None, f"{error}. Build it with `pip install .` in the source tree."
     info = _native.build_info()
+    problems = []
+    instruction_set, threads = "none", 0
     try:
         instruction_set = _native.chosen_instruction_set()
-        problem = None
     except ValueError as error:
-        instruction_set = "none"
-        problem = str(error)
+        problems.append(str(error))
+    try:
+        threads = _native.get_num_threads()
+    except ValueError as error:
+        problems.append(str(error))
     if info["version"] != version:
-        problem = f"built for another version than {version}. Install crossent again."
+        problems = [f"built for another version than {version}. Install crossent again."]
     supported = _native.supported_instruction_sets()
     return NativeCore(
-        instruction_set=instruction_set, supported_instruction_sets=supported, **info
-    ), problem
+        instruction_set=instruction_set,
+        supported_instruction_sets=supported,
+        threads=threads,
+        **info,
+    ), " ".join(problems) or None
 
 
 def _installed_version(packages: tuple[str, ...]) -> str | None:

@@ -1,7 +1,9 @@
-"""
-The native core: what it was built with and what this processor can run.
-"""
+"""The native core: kernels on arrays, and what this processor can run."""
 
+from typing import Annotated
+
+import numpy
+from numpy.typing import NDArray
 
 
 def build_info() -> dict[str, str]:
@@ -17,4 +19,51 @@ def chosen_instruction_set() -> str:
     The best supported instruction set, capped by the variable CROSSENT_MAX_ISA.
 
     Raises ValueError when the variable names no instruction set.
+    """
+
+def instruction_set() -> str | None:
+    """
+    The instruction set whose kernels run, settled at the first call; None where this processor has none.
+
+    Raises ValueError when CROSSENT_MAX_ISA names no instruction set.
+    """
+
+def get_num_threads() -> int:
+    """How many threads a call may use."""
+
+def set_num_threads(threads: int) -> None:
+    """For the whole process; 0 goes back to what the environment says."""
+
+def softmax_loss(logits: Annotated[NDArray, dict(writable=False)], logits_bfloat16: bool, labels: Annotated[NDArray, dict(writable=False)], labels_bfloat16: bool, class_weight: Annotated[NDArray[numpy.float64], dict(order='C', writable=False)] | None, sample_weight: Annotated[NDArray[numpy.float64], dict(writable=False)] | None, label_smoothing: float, ignore_index: int | None, temperature: float, softcap: float | None, z_loss: float, reduction: str, normalizer: float | None, upstream: float | Annotated[NDArray[numpy.float64], dict(order='C', writable=False)] | None, losses: NDArray | None, gradient: NDArray | None) -> float | None:
+    """
+    The softmax cross-entropy, reduced, and its gradient; the class axis is the last.
+
+    None, with nothing written that matters, where an argument is not what the loss allows.
+    """
+
+def row_statistics(logits: Annotated[NDArray, dict(writable=False)], logits_bfloat16: bool, labels: Annotated[NDArray, dict(writable=False)] | None, labels_bfloat16: bool, class_weight: Annotated[NDArray[numpy.float64], dict(order='C', writable=False)] | None, with_mean: bool, temperature: float, softcap: float | None, out: Annotated[NDArray[numpy.float64], dict(order='C')]) -> None:
+    """The seven statistics of each row, of labels that are checked already."""
+
+def row_gradient(log_sum: Annotated[NDArray[numpy.float64], dict(order='C', writable=False)] | None, label_gap: Annotated[NDArray[numpy.float64], dict(order='C', writable=False)] | None, nll: Annotated[NDArray[numpy.float64], dict(order='C', writable=False)] | None, mean_gap: Annotated[NDArray[numpy.float64], dict(order='C', writable=False)] | None, logits: Annotated[NDArray, dict(writable=False)], logits_bfloat16: bool, labels: Annotated[NDArray, dict(writable=False)] | None, labels_bfloat16: bool, class_weight: Annotated[NDArray[numpy.float64], dict(order='C', writable=False)] | None, temperature: float, softcap: float | None, out: NDArray) -> None:
+    """
+    Gradient in the logits of the statistics, times one coefficient each per row.
+    """
+
+def softmax(logits: Annotated[NDArray, dict(writable=False)], logits_bfloat16: bool, temperature: float, softcap: float | None, log: bool, out: NDArray) -> None:
+    """Softmax of each row, or its logarithm."""
+
+def log_sum_exp(logits: Annotated[NDArray, dict(writable=False)], logits_bfloat16: bool, out: NDArray) -> None:
+    """Log-sum-exp of each row."""
+
+def sigmoid_loss(logits: Annotated[NDArray, dict(writable=False)], logits_bfloat16: bool, labels: Annotated[NDArray, dict(writable=False)], labels_bfloat16: bool, pos_weight: Annotated[NDArray[numpy.float64], dict(writable=False)] | None, sample_weight: Annotated[NDArray[numpy.float64], dict(writable=False)] | None, label_smoothing: float, ignore_value: int | None, reduction: str, normalizer: float | None, upstream: float | Annotated[NDArray[numpy.float64], dict(order='C', writable=False)] | None, losses: NDArray | None, gradient: NDArray | None) -> float | None:
+    """
+    The sigmoid cross-entropy, reduced, and its gradient. None as in softmax_loss.
+    """
+
+def elementwise(name: str, x: Annotated[NDArray, dict(writable=False)], x_bfloat16: bool, out: NDArray) -> None:
+    """sigmoid, log_sigmoid or softplus of every element."""
+
+def exact_sum(values: Annotated[NDArray, dict(writable=False)], divisor: float | None) -> float:
+    """
+    Sum of a vector, over the divisor if there is one, rounded once to its dtype.
     """

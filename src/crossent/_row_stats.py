@@ -187,6 +187,18 @@ def softmax(xp: Any, logits: Any, options: RowOptions) -> Any:
     return parts.exp / (1 + parts.rest + parts.poison)
 
 
+def log_softmax(xp: Any, logits: Any, options: RowOptions) -> Any:
+    """x - peak - log_sum, never -0.0."""
+    return 0.0 - neg_log_probs(xp, logits, options)[0]
+
+
+def log_sum_exp(xp: Any, logits: Any, options: RowOptions) -> Any:
+    """peak + log_sum; -inf, with gradient 0, in rows that are all -inf."""
+    nothing = xp.max(logits, axis=-1) == -xp.inf
+    some = xp.where(nothing[..., None], 0.0, logits)
+    return xp.where(nothing, -xp.inf, neg_log_probs(xp, some, options)[1])
+
+
 def statistics_of_probs(
     xp: Any, scores: Any, labels: Any, class_weight: Any, *, log: bool, with_mean: bool
 ) -> RowStatistics:
@@ -244,6 +256,33 @@ def _sigmoid_parts(xp: Any, x: Any, z: Any, r: Any) -> tuple[Any, Any, Any, Any,
     # An infinite logit on the side of its label costs 0, not 0 * inf.
     reach = xp.where((slope == 0) & (size == xp.inf), 0.0, size)
     return right, (1 - z) + positive, size, slope, reach
+
+
+def sigmoid(xp: Any, x: Any) -> Any:
+    """1 / (1 + exp(-x))."""
+    e = xp.exp(-xp.where(x >= 0, x, -x))
+    return xp.where(x >= 0, 1.0, e) / (1 + e)
+
+
+def softplus(xp: Any, x: Any) -> Any:
+    """log(1 + exp(x)), as max(x, 0) + log1p(exp(-|x|))."""
+    return xp.where(x >= 0, x, 0.0) + xp.log1p(xp.exp(-xp.where(x >= 0, x, -x)))
+
+
+def log_sigmoid(xp: Any, x: Any) -> Any:
+    """-log(1 + exp(-x)), never -0.0."""
+    return 0.0 - softplus(xp, 0.0 - x)
+
+
+# By the names that kernels know them by.
+ACTIVATIONS = {"sigmoid": sigmoid, "log_sigmoid": log_sigmoid, "softplus": softplus}
+
+
+def activation_slope(xp: Any, name: str, x: Any) -> Any:
+    """Derivative of an activation."""
+    if name == "sigmoid":
+        return sigmoid(xp, x) * sigmoid(xp, -x)
+    return sigmoid(xp, x if name == "softplus" else -x)
 
 
 def row_poison(xp: Any, scores: Any) -> Any:

@@ -162,12 +162,7 @@ def sigmoid(x: Any) -> Any:
         >>> float(xe.sigmoid(0.0)), float(xe.sigmoid(-745.0)) > 0
         (0.5, True)
     """
-
-    def of(xp: Any, v: Any) -> Any:
-        e = xp.exp(-xp.where(v >= 0, v, -v))
-        return xp.where(v >= 0, 1.0, e) / (1 + e)
-
-    return _elementwise(x, of)
+    return _activation("sigmoid", x)
 
 
 def log_sigmoid(x: Any) -> Any:
@@ -190,11 +185,34 @@ def log_sigmoid(x: Any) -> Any:
         >>> float(xe.log_sigmoid(-1000.0))
         -1000.0
     """
+    return _activation("log_sigmoid", x)
 
-    def of(xp: Any, v: Any) -> Any:
-        return xp.where(v >= 0, 0.0, v) - xp.log1p(xp.exp(-xp.where(v >= 0, v, -v)))
 
-    return _elementwise(x, of)
+def softplus(x: Any) -> Any:
+    r"""log(1 + exp(x)), the smooth form of max(x, 0); with full relative precision for x << 0.
+
+    The sigmoid cross-entropy of a logit x is softplus(-x) for label 1, and softplus(x) for label 0;
+    to train on labels use `sigmoid_cross_entropy`.
+
+    Args:
+        x: real numbers of any shape.
+
+    Shape:
+        x (*any,) -> (*any,).
+
+    Raises:
+        DTypeError.
+
+    Source:
+        Dugas et al. 2001, Incorporating second-order functional knowledge; stable form: Maechler
+        2012.
+
+    Example:
+        >>> import crossent as xe
+        >>> float(xe.softplus(1000.0)), float(xe.softplus(-745.0)) > 0
+        (1000.0, True)
+    """
+    return _activation("softplus", x)
 
 
 def logit(p: Any) -> Any:
@@ -229,7 +247,7 @@ def logit(p: Any) -> Any:
         far = xp.where(middle, 0.5, v)
         return xp.where(middle, xp.log1p(near) - xp.log1p(-near), xp.log(far) - xp.log1p(-far))
 
-    return _elementwise(p, of, probabilities=True)
+    return _of_probability(p, of)
 
 
 def odds(p: Any) -> Any:
@@ -252,7 +270,7 @@ def odds(p: Any) -> Any:
         >>> float(xe.odds(0.75))
         3.0
     """
-    return _elementwise(p, lambda xp, v: v / (1 - v), probabilities=True)
+    return _of_probability(p, lambda xp, v: v / (1 - v))
 
 
 def softmax(x: Any, axis: int = -1) -> Any:
@@ -278,7 +296,7 @@ def softmax(x: Any, axis: int = -1) -> Any:
         >>> xe.softmax([123, 456, 789]).round(6).tolist()
         [0.0, 0.0, 1.0]
     """
-    return _rowwise(x, axis, lambda xp, rows: xp.softmax(rows, RowOptions()))
+    return _rowwise(x, axis, lambda xp, rows: xp.softmax(rows))
 
 
 def log_softmax(x: Any, axis: int = -1) -> Any:
@@ -302,7 +320,7 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
         >>> xe.log_softmax([123, 456, 789]).round(6).tolist()
         [-666.0, -333.0, -0.0]
     """
-    return _rowwise(x, axis, lambda xp, rows: 0.0 - xp.neg_log_probs(rows, RowOptions())[0])
+    return _rowwise(x, axis, lambda xp, rows: xp.log_softmax(rows))
 
 
 def log_sum_exp(x: Any, axis: int = -1) -> Any:
@@ -328,25 +346,12 @@ def log_sum_exp(x: Any, axis: int = -1) -> Any:
         >>> float(xe.log_sum_exp([1000.0, 1000.0]).round(6))
         1000.693147
     """
-
-    def of(xp: Any, rows: Any) -> Any:
-        nothing = xp.max(rows, axis=-1) == -xp.inf
-        some = xp.where(nothing[..., None], 0.0, rows)
-        statistics = xp.row_statistics(some, xp.argmax(some, axis=-1), None, RowOptions())
-        # The peak is a constant to the kernels: the gradient of log_sum alone is the softmax.
-        lse = xp.stop_gradient(statistics.peak) + statistics.log_sum
-        return xp.where(nothing, -xp.inf, lse)
-
-    return _rowwise(x, axis, of)
+    return _rowwise(x, axis, lambda xp, rows: xp.log_sum_exp(rows))
 
 
 def _scores(kind: str, value: Any, axis: int) -> tuple[Any, Any, int]:
-    """The scores as floats (integers become float64), their library, and the class axis."""
-    library = library_of(**{kind: value})
-    scores = library.as_array(kind, value)
-    _checks.numeric(kind, library.dtype_name(scores), scores.shape)
-    if library.dtype_name(scores) not in _checks.FLOATS:
-        scores = library.namespace(scores).widen(scores)
+    """The scores as floats, their library, and the class axis."""
+    library, scores = _reals(kind, value)
     axis = _checks.class_axis(axis, scores.ndim)
     _checks.classes(kind, scores.shape, axis)
     return library, scores, axis
@@ -362,7 +367,7 @@ def _check_values(library: Any, kind: str, scores: Any, axis: int) -> None:
 def _surprisal_and_probability(xp: Any, kind: str, rows: Any) -> tuple[Any, Any]:
     """-log p and p; where p is 0, -log p is +inf and takes no part in derivatives."""
     if kind == "logits":
-        return xp.neg_log_probs(rows, RowOptions())[0], xp.softmax(rows, RowOptions())
+        return xp.neg_log_probs(rows, RowOptions())[0], xp.probabilities(rows)
     wide, log = xp.widen(rows), kind == "log_probs"
     absent = wide == (-xp.inf if log else 0)
     n = surprisal(xp, xp.where(absent, 0.0 if log else 1.0, wide), log=log)
@@ -409,17 +414,26 @@ def _nats_per(unit: str) -> float:
     return 1.0 if unit == "nats" else math.log(2)
 
 
-def _elementwise(x: Any, of: Callable[[Any, Any], Any], *, probabilities: bool = False) -> Any:
-    name = "p" if probabilities else "x"
-    library = library_of(**{name: x})
-    values = library.as_array(name, x)
-    _checks.numeric(name, library.dtype_name(values), values.shape)
-    dtype = _float_dtype(library, values)
-    if probabilities:
-        _checks.probability_values(name, library.checked(values), None)
+def _activation(name: str, x: Any) -> Any:
+    library, values = _reals("x", x)
+    with library.quiet():
+        return library.namespace(values).activation(name, values)
+
+
+def _of_probability(p: Any, of: Callable[[Any, Any], Any]) -> Any:
+    library, values = _reals("p", p)
+    _checks.probability_values("p", library.checked(values), None)
     xp = library.namespace(values)
     with library.quiet():
-        return xp.returned(of(xp, xp.widen(values)), dtype)
+        return xp.returned(of(xp, xp.widen(values)), library.result_dtype(values))
+
+
+def _reals(name: str, value: Any) -> tuple[Any, Any]:
+    """The values as floats (integers become float64), and their library."""
+    library = library_of(**{name: value})
+    values = library.as_array(name, value)
+    _checks.numeric(name, library.dtype_name(values), values.shape)
+    return library, library.as_floats(values)
 
 
 def _rowwise(x: Any, axis: int, of: Callable[[Any, Any], Any]) -> Any:
@@ -427,13 +441,4 @@ def _rowwise(x: Any, axis: int, of: Callable[[Any, Any], Any]) -> Any:
     xp = library.namespace(scores)
     with library.quiet():
         result = of(xp, xp.moveaxis(scores, axis, -1))
-        if result.ndim == scores.ndim:
-            result = xp.moveaxis(result, -1, axis)
-        return xp.returned(result, library.result_dtype(scores))
-
-
-def _float_dtype(library: Any, values: Any) -> Any:
-    """The result dtype, float64 for integers."""
-    if library.dtype_name(values) in _checks.FLOATS:
-        return library.result_dtype(values)
-    return library.result_dtype(library.namespace(values).widen(values))
+        return xp.moveaxis(result, -1, axis) if result.ndim == scores.ndim else result

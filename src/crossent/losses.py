@@ -38,7 +38,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from crossent import _checks
-from crossent._arrays import library_of
+from crossent._arrays import fusing_library, library_of
 from crossent._row_stats import (
     RowOptions,
     RowStatistics,
@@ -486,7 +486,7 @@ def mean_squared_error(
         error = xp.widen(predictions) - xp.reshape(xp.widen(labels), rows)
         return _reduced(
             xp,
-            xp.times(error, error),
+            _scaled(xp, xp.times(error, error), weight),
             None,
             weight,
             None,
@@ -617,12 +617,37 @@ def _softmax_loss(
     z_loss: float,
     reduction: str,
     normalizer: Any,
+    request: Any = None,
 ) -> Any:
-    """Sum of w_j q'_j f(-log p_j), plus z-loss, reduced; f is `of_nll`, None the identity."""
+    """Sum of w_j q'_j f(-log p_j), plus z-loss, reduced; f is `of_nll`, None the identity.
+
+    With a `request` (see `_has_fused_form`) only the fused kernel is tried.
+    """
     kind, scores = _checks.one_of(logits=logits, probs=probs, log_probs=log_probs)
     smoothing = _checks.number("label_smoothing", label_smoothing, 0.0, 1.0)
-    options, z = _logit_options(kind, temperature, softcap, z_loss)
+    temperature, softcap, z = _logit_options(kind, temperature, softcap, z_loss)
     _checks.reduction(reduction, normalizer)
+    fusing = fusing_library(logits) if of_nll is None and kind == "logits" else None
+    if fusing is not None:
+        result = fusing.fused_softmax_loss(
+            labels,
+            logits,
+            axis,
+            class_weight,
+            sample_weight,
+            smoothing,
+            ignore_index,
+            temperature,
+            softcap,
+            z,
+            reduction,
+            normalizer,
+            request,
+        )
+        if result is not None:
+            return result
+    if request is not None:
+        return None
     library = library_of(
         labels=labels,
         **{kind: scores},
@@ -644,12 +669,12 @@ def _softmax_loss(
             xp.moveaxis(scores, axis, -1),
             target,
             smoothing,
-            options._replace(with_mean=smoothing > 0),
+            RowOptions(softcap, temperature, with_mean=smoothing > 0),
         )
         losses, row_weight = _row_losses(of_nll, problem, z)
         return _reduced(
             xp,
-            losses,
+            _scaled(xp, losses, weight),
             row_weight,
             weight,
             target.kept,
@@ -662,7 +687,7 @@ def _softmax_loss(
 
 def _logit_options(
     kind: str, temperature: float, softcap: float | None, z_loss: float
-) -> tuple[RowOptions, float]:
+) -> tuple[float, float | None, float]:
     temperature = _checks.number("temperature", temperature, 0.0, open_low=True)
     if softcap is not None:
         softcap = _checks.number("softcap", softcap, 0.0, open_low=True)
@@ -673,7 +698,7 @@ def _logit_options(
             f"temperature={temperature:g}, softcap={softcap}, z_loss={z:g}. "
             "They act on logits: pass logits=."
         )
-    return RowOptions(softcap=softcap, temperature=temperature), z
+    return temperature, softcap, z
 
 
 def softmax_target(
@@ -892,11 +917,29 @@ def _sigmoid_loss(
     ignore_index: int | None,
     reduction: str,
     normalizer: Any,
+    request: Any = None,
 ) -> Any:
     kind, scores = _checks.one_of(logits=logits, probs=probs, log_probs=log_probs)
     s = _checks.number("label_smoothing", label_smoothing, 0.0, 1.0)
     _checks.reduction(reduction, normalizer)
     _checks.ignore_index(ignore_index, False)
+    fusing = fusing_library(logits) if focal is None and kind == "logits" else None
+    if fusing is not None:
+        result = fusing.fused_sigmoid_loss(
+            labels,
+            logits,
+            pos_weight,
+            sample_weight,
+            s,
+            ignore_index,
+            reduction,
+            normalizer,
+            request,
+        )
+        if result is not None:
+            return result
+    if request is not None:
+        return None
     library = library_of(
         labels=labels,
         **{kind: scores},
@@ -919,15 +962,16 @@ def _sigmoid_loss(
             z = xp.widen(z) * (1 - s) + s / 2
         hidden = _idle_nan(xp, x, kept, weight)
         if hidden is not None:
-            x = xp.where(hidden, 0.5, xp.widen(x))
+            x = xp.where(hidden, xp.ones_like(x) / 2, x)
         if focal is None and kind == "logits":
-            losses = xp.sigmoid_loss(x, z, positive)
+            losses = xp.sigmoid_loss(x, z, positive, weight)
         else:
             losses = _binary_terms(
                 xp, kind, xp.widen(x), xp.widen(z), positive, focal or (0.0, None)
             )
+            losses = _scaled(xp, losses, weight)
         if hidden is not None:
-            losses = xp.where(hidden, xp.nan, losses)
+            losses = xp.where(hidden, _scaled(xp, xp.nan, weight), losses)
         return _reduced(
             xp,
             losses,
@@ -1058,19 +1102,14 @@ def _reduced(
     reduction: str,
     normalizer: Any,
 ) -> Any:
-    """Row losses to the result; sums run over them as they would be returned, in `dtype`."""
+    """Weighted row losses to the result; sums run over them as they are returned, in `dtype`."""
     if kept is not None:
         losses = xp.where(kept, losses, 0.0)
-    losses = xp.rounded(_scaled(xp, losses, sample_weight), dtype)
     if reduction == "none":
         return xp.returned(losses, dtype)
-    total = xp.sum(losses)
     if normalizer is None and reduction != "sum":
         normalizer = _denominator(xp, row_weight, sample_weight, kept, rows, reduction)
-    if normalizer is not None:
-        empty = normalizer == 0
-        total = xp.where(empty, 0.0, total / xp.where(empty, 1.0, normalizer))
-    return xp.returned(total, dtype)
+    return xp.total(losses, normalizer, dtype)
 
 
 def _denominator(
@@ -1084,4 +1123,37 @@ def _denominator(
     for part in (row_weight, sample_weight):
         weight = weight if part is None else weight * part
     weight = xp.broadcast_to(weight, rows)
-    return xp.sum(weight if kept is None else xp.where(kept, weight, 0.0))
+    return xp.total(weight if kept is None else xp.where(kept, weight, 0.0))
+
+
+# ---- value and gradient in one kernel call
+
+
+def _has_fused_form(loss: Any, of: Callable[..., Any], identity: str | None = None) -> None:
+    """Marks a loss that a kernel can compute together with its gradient in the logits.
+
+    `loss.fused_form` is the loss itself and a function for front ends. That takes a request, which
+    goes unread to the front end's own fused kernel, and the arguments of the loss; it returns what
+    the kernel returns, or None where only the general way will do. So it is where the parameter
+    `identity` is not 0.
+    """
+    defaults = {"labels": None, **loss.__kwdefaults__}
+
+    def fused_form(request: Any, options: dict[str, Any]) -> Any:
+        given = {**defaults, **options}
+        if len(given) > len(defaults):
+            return None  # an argument that the loss does not know, as it will say itself
+        if identity is not None:
+            parameter = given.pop(identity)
+            if type(parameter) not in (int, float) or parameter != 0:
+                return None
+        return of(None, request=request, **given)
+
+    loss.fused_form = loss, fused_form
+
+
+_has_fused_form(softmax_cross_entropy, _softmax_loss)
+_has_fused_form(focal_loss, _softmax_loss, "gamma")
+_has_fused_form(generalized_cross_entropy, _softmax_loss, "q")
+_has_fused_form(poly_loss, _softmax_loss, "epsilon")
+_has_fused_form(sigmoid_cross_entropy, _sigmoid_loss)

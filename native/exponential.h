@@ -1,0 +1,215 @@
+// exp(x - reference) of a vector as a sum of two terms, t + t p, with |p| small.
+//
+// x = k ln2 / K + r with an integer k = K n + i: t = 2^(n + i/K) comes from a table of K entries
+// and an addition to the exponent bits, and p = exp(r) - 1 is a short polynomial. x itself is
+// reduced, not x - reference: that difference, rounded to float32, cost 62 ulp. Kept apart, t and t
+// p sum with hardly a rounding: all of t's digits are right, and p adds 2^-24 |p| (test: confident
+// rows).
+//
+// t is scaled by 2^kBias, so that what is far below the reference stays a normal number.
+#pragma once
+
+#include "simd.h"
+
+namespace crossent {
+namespace CROSSENT_ISA {
+
+template <class V>
+struct ExpFormat;
+
+template <>
+struct ExpFormat<Vf> {
+    enum { MantissaBits = 23, ExponentBias = 127, Bias = 60 };
+    // Beyond, x - reference is exact wherever exp of it is not 0 (Sterbenz).
+    static constexpr float kLargestReduced = 700;
+    // How far above the reference x may lie: 2^(60 + 44) times a block of terms is no overflow.
+    static constexpr float kHeadroom = 30;
+};
+
+template <>
+struct ExpFormat<Vd> {
+    enum { MantissaBits = 52, ExponentBias = 1023, Bias = 500 };
+    static constexpr double kLargestReduced = 4096;
+    static constexpr double kHeadroom = 300;
+};
+
+// 2^(i/K) rounded, less i in the bits where exp_terms adds k = K n + i to make 2^n of it.
+CROSSENT_INLINE Vf::vec exp_table(Vf) {
+#if defined(__AVX512F__)
+    static const float t[16] = {0x1.0p+0f,      0x1.fb5586p-1f, 0x1.f72b84p-1f, 0x1.f387a6p-1f,
+                                0x1.f06fep-1f,  0x1.edea64p-1f, 0x1.ebfdaep-1f, 0x1.eab07ep-1f,
+                                0x1.ea09e6p-1f, 0x1.ea1148p-1f, 0x1.eace54p-1f, 0x1.ec4918p-1f,
+                                0x1.ee89fap-1f, 0x1.f199bep-1f, 0x1.f5818ep-1f, 0x1.fa4afap-1f};
+    return Vf::load(t);
+#elif defined(__AVX2__)
+    static const float t[8] = {0x1.0p+0f,      0x1.f72b84p-1f, 0x1.f06fep-1f,  0x1.ebfdaep-1f,
+                               0x1.ea09e6p-1f, 0x1.eace54p-1f, 0x1.ee89fap-1f, 0x1.f5818ep-1f};
+    return Vf::load(t);
+#else
+    return Vf::set(1);
+#endif
+}
+
+// The logarithm of what rounding 2^(i/K) to a float lost.
+CROSSENT_INLINE Vf::vec exp_table_rest() {
+#if defined(__AVX512F__)
+    static const float rest[16] = {
+        0x0.0p+0f,        0x1.8d96d4p-25f,  -0x1.9c0c22p-27f, 0x1.964902p-25f,
+        0x1.125002p-25f,  0x1.370be4p-25f,  -0x1.0a3552p-25f, -0x1.00d8acp-27f,
+        0x1.26055cp-26f,  -0x1.05cb44p-25f, 0x1.67a1cap-28f,  0x1.a3b5e4p-28f,
+        -0x1.f9c306p-27f, -0x1.6961b4p-28f, -0x1.a5217cp-28f, 0x1.61428ep-28f};
+    return Vf::load(rest);
+#elif defined(__AVX2__)
+    static const float rest[8] = {0x0.0p+0f,        -0x1.9c0c22p-27f, 0x1.125002p-25f,
+                                  -0x1.0a3552p-25f, 0x1.26055cp-26f,  0x1.67a1cap-28f,
+                                  -0x1.f9c306p-27f, -0x1.a5217cp-28f};
+    return Vf::load(rest);
+#else
+    return Vf::set(0);
+#endif
+}
+
+CROSSENT_INLINE Vd::vec exp_table(Vd) {
+#if defined(__AVX512F__)
+    static const double t[8] = {0x1.0p+0,
+                                0x1.f72b83c7d517bp-1,
+                                0x1.f06fe0a31b715p-1,
+                                0x1.ebfdad5362a27p-1,
+                                0x1.ea09e667f3bcdp-1,
+                                0x1.eace5422aa0dbp-1,
+                                0x1.ee89f995ad3adp-1,
+                                0x1.f5818dcfba487p-1};
+    return Vd::load(t);
+#else
+    return Vd::set(1);
+#endif
+}
+
+// Adding it rounds to a multiple of 1/K, its last bit, and leaves the integer k in the low bits.
+CROSSENT_INLINE float rounding_constant(Vf) { return float(3 << (22 - Vf::LogK)); }
+CROSSENT_INLINE double rounding_constant(Vd) { return double(int64_t(3) << (51 - Vd::LogK)); }
+
+// x - n ln2, to about 2^-30 (2^-60): ln2 in parts, the first of them short enough without an fma.
+CROSSENT_INLINE Vf::vec reduced(Vf::vec n, Vf::vec x) {
+#if defined(__FMA__) || defined(__aarch64__)
+    return Vf::fnma(n, Vf::set(-0x1.05c610p-29f), Vf::fnma(n, Vf::set(0x1.62e430p-1f), x));
+#else
+    const Vf::vec r = Vf::fnma(n, Vf::set(0x1.0bep-15f), Vf::fnma(n, Vf::set(0x1.62ep-1f), x));
+    return Vf::fnma(n, Vf::set(0x1.be8e7cp-27f), r);
+#endif
+}
+
+CROSSENT_INLINE Vd::vec reduced(Vd::vec n, Vd::vec x) {
+#if defined(__FMA__) || defined(__aarch64__)
+    return Vd::fnma(n, Vd::set(0x1.abc9e3b39803fp-56),
+                    Vd::fnma(n, Vd::set(0x1.62e42fefa39efp-1), x));
+#else
+    const Vd::vec r =
+        Vd::fnma(n, Vd::set(0x1.9ef35793c6p-41), Vd::fnma(n, Vd::set(0x1.62e42fefa2p-1), x));
+    return Vd::fnma(n, Vd::set(0x1.673007e5ed5e8p-81), r);
+#endif
+}
+
+// exp(r) - 1 for |r| <= ln2 / (2 K). Taylor's coefficients, the last even or odd one moved so that
+// it covers the first term left out: a r^m in place of r^(m+2)/(m+2)!, with a = 0.828 R^2 (from the
+// best c in |y^2 - c y| on [0, R^2]), leaves 0.17 of that term's maximum.
+CROSSENT_INLINE Vf::vec exp_minus_one(Vf::vec r) {
+#if defined(__AVX512F__)  // R = 0.0217
+    const Vf::vec q = Vf::fma(r, Vf::set(1 / 6.0f), Vf::set(0.5000162f));
+#elif defined(__AVX2__)  // R = 0.0433
+    const Vf::vec q =
+        Vf::fma(r, Vf::fma(r, Vf::set(1 / 24.0f), Vf::set(0.16667962f)), Vf::set(0.5f));
+#else                    // R = 0.3466
+    Vf::vec q = Vf::set(1 / 5040.0f);
+    q = Vf::fma(r, q, Vf::set(0.0013913558f));
+    q = Vf::fma(r, q, Vf::set(1 / 120.0f));
+    q = Vf::fma(r, q, Vf::set(1 / 24.0f));
+    q = Vf::fma(r, q, Vf::set(1 / 6.0f));
+    q = Vf::fma(r, q, Vf::set(0.5f));
+#endif
+    return Vf::fma(Vf::mul(r, r), q, r);
+}
+
+CROSSENT_INLINE Vd::vec exp_minus_one(Vd::vec r) {
+#if defined(__AVX512F__)  // R = 0.0433
+    Vd::vec q = Vd::set(1 / 40320.0);
+#else  // R = 0.3466
+    Vd::vec q = Vd::set(1 / 6227020800.0);
+    q = Vd::fma(r, q, Vd::set(1 / 479001600.0));
+    q = Vd::fma(r, q, Vd::set(1 / 39916800.0));
+    q = Vd::fma(r, q, Vd::set(1 / 3628800.0));
+    q = Vd::fma(r, q, Vd::set(1 / 362880.0));
+    q = Vd::fma(r, q, Vd::set(1 / 40320.0));
+#endif
+    q = Vd::fma(r, q, Vd::set(1 / 5040.0));
+    q = Vd::fma(r, q, Vd::set(1 / 720.0));
+    q = Vd::fma(r, q, Vd::set(1 / 120.0));
+    q = Vd::fma(r, q, Vd::set(1 / 24.0));
+    q = Vd::fma(r, q, Vd::set(1 / 6.0));
+    q = Vd::fma(r, q, Vd::set(0.5));
+    return Vd::fma(Vd::mul(r, r), q, r);
+}
+
+// What exp(x - reference) is computed against. exp(reference) = exp(shift + whole ln2), exactly.
+template <class V>
+struct ExpReference {
+    typename V::T shift;  // subtracted from x first: 0 unless the reference is large
+    typename V::T whole;  // and then powers of two
+};
+
+template <class V>
+CROSSENT_INLINE ExpReference<V> exp_reference(typename V::T reference) {
+    typedef typename V::T T;
+    if (reference > ExpFormat<V>::kLargestReduced || reference < -ExpFormat<V>::kLargestReduced) {
+        return {reference, 0};
+    }
+    const T magic = V::K * rounding_constant(V());  // a last bit of 1
+    return {0, (T(1.4426950408889634) * reference + magic) - magic};
+}
+
+template <class V>
+struct ExpVectors {
+    typename V::vec table, rest, shift, lowest;
+};
+
+// The table with the exponent of 2^(Bias - whole).
+CROSSENT_INLINE Vf::vec table_for(Vf, float whole) {
+    const int32_t exponent = ExpFormat<Vf>::Bias - int32_t(whole);
+    return Vf::add_exponent<23>(exp_table(Vf()), Vf::set(float_of_bits(uint32_t(exponent))));
+}
+
+CROSSENT_INLINE Vd::vec table_for(Vd, double whole) {
+    const int64_t exponent = ExpFormat<Vd>::Bias - int64_t(whole);
+    return Vd::add_exponent<52>(exp_table(Vd()), Vd::set(double_of_bits(uint64_t(exponent))));
+}
+
+CROSSENT_INLINE Vf::vec table_rest(Vf) { return exp_table_rest(); }
+CROSSENT_INLINE Vd::vec table_rest(Vd) { return Vd::set(0); }
+
+template <class V>
+CROSSENT_INLINE ExpVectors<V> exp_vectors(ExpReference<V> reference) {
+    typedef typename V::T T;
+    // Here the exponent bits of t are 0 and so are its mantissa bits: what is lower gives exactly
+    // 0.
+    const T lowest = (reference.whole - (ExpFormat<V>::Bias + ExpFormat<V>::ExponentBias)) *
+                     T(0.69314718055994530942);
+    return {table_for(V(), reference.whole), table_rest(V()), V::set(reference.shift),
+            V::set(lowest)};
+}
+
+// t and p of exp(x - reference) 2^Bias = t + t p. NaN and +inf give a p of NaN, -inf a t of 0.
+template <class V, bool shifted>
+CROSSENT_INLINE void exp_terms(const ExpVectors<V>& e, typename V::vec x, typename V::vec* t,
+                               typename V::vec* p) {
+    if (shifted) x = V::sub(x, e.shift);
+    x = V::max(e.lowest, x);
+    const typename V::vec magic = V::set(rounding_constant(V()));
+    const typename V::vec k = V::fma(x, V::set(typename V::T(1.4426950408889634)), magic);
+    typename V::vec r = reduced(V::sub(k, magic), x);
+    if (V::K > 1 && sizeof(typename V::T) == 4) r = V::add(r, V::lookup(e.rest, k));
+    *t = V::template add_exponent<ExpFormat<V>::MantissaBits - V::LogK>(V::lookup(e.table, k), k);
+    *p = exp_minus_one(r);
+}
+
+}  // namespace CROSSENT_ISA
+}  // namespace crossent

@@ -1,0 +1,1238 @@
+// The softmax family on rows: one function, rows(), compiled once per instruction set.
+//
+// A row goes through these steps while it is in cache, the logits being read from memory once:
+//   sum_part     peak, where it is, and S without it; the exponentials stay in scratch
+//   label and mean statistics, in double
+//   losses, and the coefficients of the gradient
+//   gradient     exponentials times a coefficient, plus what label and mean add
+#pragma once
+
+#include "exponential.h"
+#include "softmax.h"
+
+namespace crossent {
+namespace CROSSENT_ISA {
+
+enum {
+    kBlockVectors = 16,
+    kSums = 2,
+    kLaneTerms = kBlockVectors / kSums,  // what is added to one lane
+    // Rows above are summed in parts of this length, and their exponentials computed again.
+    kPart = 1 << 18,
+    kShort = 64,
+    kPrefetchBytes = 4096,
+};
+
+// ---- scratch memory of one row
+
+template <class V>
+struct Blocks {             // what is kept of each block of kBlockVectors vectors
+    typename V::vec* high;  // sums of t, lane by lane: kSums of them, vector i goes to i % kSums
+    typename V::vec* rest;  // sums of t p, likewise
+    typename V::vec* peak;  // highest so far
+    ExpReference<V>* reference;
+};
+
+CROSSENT_INLINE int64_t rounded_up(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+struct Allocator {  // hands out 64-byte aligned pieces, or only counts them
+    char* next;
+    template <class T>
+    CROSSENT_MEMBER T* take(int64_t count) {
+        T* piece = (T*)next;
+        next += rounded_up(count * int64_t(sizeof(T)));
+        return piece;
+    }
+};
+
+template <class V>
+struct RowScratch {
+    typedef typename V::T T;
+    Blocks<V> blocks;
+    T* exponentials;
+    T* target;      // t_j, for a distribution
+    double* wide;   // transformed logits
+    double* slope;  // their derivative
+};
+
+// ---- sum of a part
+
+template <class X>
+struct WideOf {
+    typedef float T;
+};
+template <>
+struct WideOf<double> {
+    typedef double T;
+};
+
+// Vectors of a block: whole ones from memory, the last one of a row padded with -inf.
+template <class V, class X>
+struct BlockOf {
+    const X* x;
+    int whole;
+    bool has_tail;
+    X tail[V::W];
+
+    CROSSENT_MEMBER void open(const X* block, int64_t count) {
+        x = block;
+        whole = int(count >= kBlockVectors * V::W ? int(kBlockVectors) : count / V::W);
+        const int64_t left = count - int64_t(whole) * V::W;
+        has_tail = whole < kBlockVectors && left > 0;
+        if (!has_tail) return;
+        for (int i = 0; i < V::W; ++i) {
+            if (i < left) {
+                tail[i] = block[int64_t(whole) * V::W + i];
+            } else {
+                narrow(typename WideOf<X>::T(-INFINITY), &tail[i]);
+            }
+        }
+    }
+};
+
+// Sums of t and of t p over a block, lane by lane, and the highest logits so far.
+template <class V, class X, bool shifted, bool keep>
+CROSSENT_INLINE void sum_block(const ExpVectors<V>& e, const BlockOf<V, X>& block,
+                               typename V::vec* peak, typename V::vec* high, typename V::vec* rest,
+                               typename V::T* kept) {
+    typedef typename V::vec vec;
+    static_assert(kSums == 2, "two accumulators are written out here");
+    vec m = *peak;
+    vec even = V::set(0), even_rest = even, odd = even, odd_rest = even;
+    const auto step = [&](const X* x, int i, vec& t_sum, vec& tp_sum)
+                          __attribute__((always_inline)) {
+                              const vec logits = V::load(x);
+                              vec t, p;
+                              m = V::max(logits, m);
+                              exp_terms<V, shifted>(e, logits, &t, &p);
+                              t_sum = V::add(t_sum, t);
+                              tp_sum = V::fma(t, p, tp_sum);
+                              if (keep) V::store(kept + i * V::W, V::fma(t, p, t));
+                          };
+    if (block.whole == kBlockVectors) {
+#pragma GCC unroll 4
+        for (int i = 0; i < kBlockVectors; i += 2) {
+            const X* x = block.x + i * V::W;
+            __builtin_prefetch((const char*)x + kPrefetchBytes);
+            step(x, i, even, even_rest);
+            __builtin_prefetch((const char*)(x + V::W) + kPrefetchBytes);
+            step(x + V::W, i + 1, odd, odd_rest);
+        }
+    } else {
+        int i = 0;
+        const int last = block.whole + (block.has_tail ? 1 : 0);
+        for (; i < last; ++i) {
+            const X* x = i < block.whole ? block.x + i * V::W : block.tail;
+            if (i % 2 == 0) {
+                step(x, i, even, even_rest);
+            } else {
+                step(x, i, odd, odd_rest);
+            }
+        }
+    }
+    *peak = m;
+    high[0] = even;
+    high[1] = odd;
+    rest[0] = even_rest;
+    rest[1] = odd_rest;
+}
+
+template <class V, class X, bool keep>
+static __attribute__((noinline)) int64_t sum_blocks(const X* x, int64_t n, const Blocks<V>& blocks,
+                                                    typename V::T* kept) {
+    typedef typename V::T T;
+    typedef typename V::vec vec;
+    const int64_t length = kBlockVectors * V::W, count = (n + length - 1) / length;
+    vec peak = V::set(T(-INFINITY));
+    ExpReference<V> reference = {0, 0};
+    ExpVectors<V> e;
+    vec limit = peak;  // no reference yet
+    for (int64_t b = 0; b < count; ++b) {
+        BlockOf<V, X> block;
+        block.open(x + b * length, n - b * length);
+        T* kept_block = keep ? kept + b * length : nullptr;
+        if (b == 0) {
+            // The first block's peak is looked up, so that it need not be summed twice.
+            for (int i = 0; i < block.whole; ++i) peak = V::max(V::load(x + i * V::W), peak);
+            if (block.has_tail) peak = V::max(V::load(block.tail), peak);
+            e = exp_vectors<V>(reference);
+        }
+        for (;;) {
+            if (V::any_above(peak, limit)) {  // the first peak, or one far above the reference
+                const T highest_now = highest(peak);
+                reference = exp_reference<V>(highest_now);
+                e = exp_vectors<V>(reference);
+                limit = V::set(highest_now + ExpFormat<V>::kHeadroom);
+            }
+            if (reference.shift != 0) {
+                sum_block<V, X, true, keep>(e, block, &peak, &blocks.high[kSums * b],
+                                            &blocks.rest[kSums * b], kept_block);
+            } else {
+                sum_block<V, X, false, keep>(e, block, &peak, &blocks.high[kSums * b],
+                                             &blocks.rest[kSums * b], kept_block);
+            }
+            if (!V::any_above(peak, limit)) break;
+        }
+        blocks.peak[b] = peak;
+        blocks.reference[b] = reference;
+    }
+    return count;
+}
+
+// exp(reference - peak) 2^-Bias: what turns sums of a block into units of exp(peak).
+template <class V>
+CROSSENT_INLINE double scale_of(ExpReference<V> reference, double peak) {
+    const double bias = ExpFormat<V>::Bias == 60 ? 0x1p-60 : 0x1p-500;
+    const double a = double(reference.shift) - peak;
+    if (a == 0 && reference.whole == 0) return bias;
+    const double whole = double(reference.whole), b = whole * 0x1.62e42fefa2p-1;  // exact
+    const double distance = a + b, back = distance - a;
+    // What rounding the sum lost (two-sum): at a distance of 50 it is 50 ulp of the exponential.
+    const double lost = (a - (distance - back)) + (b - back) + whole * 0x1.9ef35793c7673p-41;
+    const double power = exp(distance);
+    return (power + power * lost) * bias;
+}
+
+CROSSENT_INLINE Vd::vec wide(Vf::vec x) { return Vd::add(Vd::low_half(x), Vd::high_half(x)); }
+CROSSENT_INLINE Vd::vec wide(Vd::vec x) { return x; }
+
+template <class V>
+static __attribute__((noinline)) double sum_of_blocks(const Blocks<V>& blocks, int64_t count,
+                                                      double peak) {
+    double total = 0;
+    for (int64_t b = 0; b < count;) {
+        const ExpReference<V> reference = blocks.reference[b];
+        Vd::vec sum = Vd::set(0);
+        for (; b < count && blocks.reference[b].shift == reference.shift &&
+               blocks.reference[b].whole == reference.whole;
+             ++b) {
+            for (int64_t k = kSums * b; k < kSums * (b + 1); ++k) {
+                sum = Vd::add(sum, Vd::add(wide(blocks.high[k]), wide(blocks.rest[k])));
+            }
+        }
+        total += sum_of_lanes(sum) * scale_of<V>(reference, peak);
+    }
+    return total;
+}
+
+// exp(x - peak) in double, times 2^Bias: the difference is exact for float32 and narrower, and for
+// float64 what it lost is added again (two-sum).
+template <bool wide>
+CROSSENT_INLINE Vd::vec exp_of_gap(const ExpVectors<Vd>& e, Vd::vec x, Vd::vec peak) {
+    const Vd::vec gap = Vd::sub(x, peak);
+    Vd::vec t, p;
+    exp_terms<Vd, false>(e, gap, &t, &p);
+    if (wide) {
+        const Vd::vec back = Vd::sub(gap, x);
+        const Vd::vec lost = Vd::sub(Vd::sub(x, Vd::sub(gap, back)), Vd::add(peak, back));
+        // -inf - peak loses nothing; inf - inf in the formula is no loss either.
+        p = Vd::add(p, Vd::zero_where_equal(gap, Vd::set(-INFINITY), lost));
+    }
+    return Vd::fma(t, p, t);
+}
+
+// Sum of exp(x - peak), in double, over what was added to one lane; `without` is left out.
+template <class V, class X>
+static __attribute__((noinline)) double sum_of_lane(const X* x, int64_t n, int64_t sums, int lane,
+                                                    int64_t without, double peak) {
+    const int64_t step = kSums * V::W;
+    const int64_t first = sums / kSums * (kBlockVectors * V::W) + sums % kSums * V::W + lane;
+    double logits[kLaneTerms];
+    int count = 0;
+    for (int i = 0; i < kLaneTerms; ++i) {
+        const int64_t at = first + i * step;
+        if (at < n && at != without) logits[count++] = double(widened(x[at]));
+    }
+    if (count == 0) return 0;
+    for (int i = count; i < kLaneTerms; ++i) logits[i] = -INFINITY;
+    const ExpVectors<Vd> e = exp_vectors<Vd>({0, 0});
+    Vd::vec sum = Vd::set(0);
+    for (int i = 0; i < count; i += Vd::W) {
+        sum = Vd::add(sum, exp_of_gap<sizeof(X) == 8>(e, Vd::load(logits + i), Vd::set(peak)));
+    }
+    return sum_of_lanes(sum) * 0x1p-500;
+}
+
+template <class V>
+CROSSENT_INLINE void clear_lane(typename V::vec* sums, int lane) {
+    typename V::T lanes[V::W];
+    V::store(lanes, *sums);
+    lanes[lane] = 0;
+    *sums = V::load(lanes);
+}
+
+// Where the peak stands: the first of equal ones.
+template <class V, class X>
+CROSSENT_INLINE int64_t owner_of(const X* x, int64_t n, const Blocks<V>& blocks,
+                                 typename V::T peak) {
+    int64_t b = 0;
+    while (V::equal_lanes(blocks.peak[b], V::set(peak)) == 0) ++b;
+    for (int64_t i = b * kBlockVectors * V::W; i < n; ++i) {
+        if (widened(x[i]) == peak) return i;
+    }
+    return n;
+}
+
+struct Part {
+    double peak;
+    double rest;    // S: sum of exp(x - peak) over all but the owner of the peak
+    int64_t owner;  // -1 where all are -inf
+    bool broken;    // holds NaN or +inf
+};
+
+// t is exact, but every addition to a lane rounds to float32. That does not show where many lanes
+// of like size meet. A lane with a good part of S is summed again in double: beside it, nll =
+// log1p(S) of a row whose label is the peak would lose a digit. The label is not asked, so that S
+// has the same bits whatever the labels are.
+template <class V, class X>
+static __attribute__((noinline)) double refined(const X* x, int64_t n, const Blocks<V>& blocks,
+                                                int64_t count, int64_t owner, double peak,
+                                                double own, double rest) {
+    double exact = own;
+    bool any = false;
+    // Without a table p is large, its last bit is one of the sum's, and equal terms err alike.
+    const double least = V::K > 1 ? rest / 16 : 0;
+    ExpReference<V> reference = {0, 0};
+    double scale = 0;
+    for (int64_t b = 0; b < count; ++b) {
+        const ExpReference<V> now = blocks.reference[b];
+        if (b == 0 || now.shift != reference.shift || now.whole != reference.whole) {
+            reference = now;
+            scale = scale_of<V>(reference, peak);
+        }
+        const double bound = least / scale;  // infinite where the block is far below the peak
+        const typename V::T as_float = typename V::T(bound < 1e38 ? bound : 1e38);
+        for (int64_t k = kSums * b; k < kSums * (b + 1); ++k) {
+            unsigned lanes = V::lanes_above(blocks.high[k], V::set(as_float));
+            any = any || lanes != 0;
+            for (; lanes != 0; lanes &= lanes - 1) {
+                const int lane = __builtin_ctz(lanes);
+                exact += sum_of_lane<V, X>(x, n, k, lane, owner, peak);
+                clear_lane<V>(&blocks.high[k], lane);
+                clear_lane<V>(&blocks.rest[k], lane);
+            }
+        }
+    }
+    return any ? exact + sum_of_blocks<V>(blocks, count, peak) : rest;
+}
+
+// Short rows are summed in double: what blocks, lanes and references cost would not pay.
+template <class X>
+static __attribute__((noinline)) Part sum_short(const X* x, int n, const Blocks<Vd>& blocks,
+                                                double* kept) {
+    double space[kShort + Vd::W];
+    double* const terms = kept != nullptr ? kept : space;
+    X tail[Vd::W];
+    const int whole = n / Vd::W * Vd::W;
+    for (int i = 0; i < Vd::W; ++i) {
+        if (whole + i < n) {
+            tail[i] = x[whole + i];
+        } else {
+            narrow(typename WideOf<X>::T(-INFINITY), &tail[i]);
+        }
+    }
+    Vd::vec top = Vd::set(-INFINITY);
+    for (int i = 0; i < whole; i += Vd::W) top = Vd::max(Vd::load(x + i), top);
+    if (whole < n) top = Vd::max(Vd::load(tail), top);
+    const double peak = highest(top);
+    Part part = {peak, 0, -1, !(peak < INFINITY)};
+    if (part.broken) return part;
+    if (!(peak > -INFINITY)) {
+        for (int i = 0; i < n; ++i) part.broken = part.broken || widened(x[i]) != widened(x[i]);
+        return part;
+    }
+    int owner = 0;
+    while (widened(x[owner]) != peak) ++owner;
+    const ExpVectors<Vd> e = exp_vectors<Vd>({0, 0});
+    const Vd::vec peaks = Vd::set(peak);
+    for (int i = 0; i < whole; i += Vd::W) {
+        Vd::store(terms + i, exp_of_gap<sizeof(X) == 8>(e, Vd::load(x + i), peaks));
+    }
+    if (whole < n) Vd::store(terms + whole, exp_of_gap<sizeof(X) == 8>(e, Vd::load(tail), peaks));
+    const double own = terms[owner];
+    terms[owner] = 0;
+    Vd::vec sum = Vd::load(terms);
+    for (int i = Vd::W; i < n; i += Vd::W) sum = Vd::add(sum, Vd::load(terms + i));
+    terms[owner] = own;
+    for (int b = 0; b <= kShort / (kBlockVectors * Vd::W); ++b) blocks.reference[b] = {peak, 0};
+    part.owner = owner;
+    part.rest = sum_of_lanes(sum) * 0x1p-500;
+    part.broken = part.rest != part.rest;
+    return part;
+}
+
+template <class V, class X>
+CROSSENT_INLINE Part sum_part(const X* x, int64_t n, const Blocks<V>& blocks, typename V::T* kept) {
+    typedef typename V::T T;
+    if constexpr (sizeof(T) == 8) {
+        if (n <= kShort) return sum_short<X>(x, int(n), blocks, kept);
+    }
+    const int64_t count = kept ? sum_blocks<V, X, true>(x, n, blocks, kept)
+                               : sum_blocks<V, X, false>(x, n, blocks, nullptr);
+    const T peak = highest(blocks.peak[count - 1]);
+    Part part = {double(peak), 0, -1, false};
+    if (!(peak < T(INFINITY))) {
+        part.broken = true;
+        return part;
+    }
+    if (peak > T(-INFINITY)) {
+        part.owner = owner_of<V, X>(x, n, blocks, peak);
+        // The owner's lane is summed again without it; a NaN beside it is found there too.
+        const int64_t vector = part.owner / V::W, block = vector / kBlockVectors;
+        const int64_t sums = block * kSums + vector % kBlockVectors % kSums;
+        const int lane = int(part.owner % V::W);
+        const double own = sum_of_lane<V, X>(x, n, sums, lane, part.owner, part.peak);
+        clear_lane<V>(&blocks.high[sums], lane);
+        clear_lane<V>(&blocks.rest[sums], lane);
+        part.rest = own + sum_of_blocks<V>(blocks, count, part.peak);
+        // From 64 on no lane of so few terms has a sixteenth of S.
+        if (sizeof(T) == 4 && part.rest < 64) {
+            part.rest = refined<V, X>(x, n, blocks, count, part.owner, part.peak, own, part.rest);
+        }
+    } else {
+        part.rest = sum_of_blocks<V>(blocks, count, 0) * 0;  // 0, or NaN beside -inf
+    }
+    part.broken = part.rest != part.rest;
+    return part;
+}
+
+CROSSENT_INLINE Part merged(Part a, Part b) {
+    if (a.broken || b.broken) return {NAN, NAN, -1, true};
+    if (b.owner < 0) return a;
+    if (a.owner < 0) return b;
+    if (b.peak > a.peak) {
+        const Part swapped = a;
+        a = b;
+        b = swapped;
+    }
+    a.rest += (1 + b.rest) * exp(b.peak - a.peak);
+    return a;
+}
+
+// ---- what labels and means add
+
+struct LabelPart {
+    double gap, target_sum, largest, others;  // others: the target without its largest entry
+    int64_t at;                               // of the largest
+};
+
+// The distribution's own numbers as doubles, read as they are where that is possible.
+template <class Q, class X>
+struct TargetLoad {
+    const Q* q;
+    const X* x;
+    const double* weight;
+    int64_t n;
+
+    CROSSENT_MEMBER Vd::vec target(int64_t i) const {
+        const Vd::vec share = loaded(q, i, 0);
+        return weight ? Vd::mul(share, loaded(weight, i, 0)) : share;
+    }
+    CROSSENT_MEMBER Vd::vec logits(int64_t i) const { return loaded(x, i, -INFINITY); }
+
+  private:
+    template <class U>
+    CROSSENT_INLINE Vd::vec loaded_tail(const U* from, int64_t i, double pad, int64_t n) {
+        double lanes[Vd::W];
+        for (int k = 0; k < Vd::W; ++k) {
+            lanes[k] = i + k < n ? double(widened(from[i + k])) : pad;
+        }
+        return Vd::load(lanes);
+    }
+    template <class U>
+    CROSSENT_MEMBER Vd::vec loaded(const U* from, int64_t i, double pad) const {
+        return i + Vd::W <= n ? Vd::load(from + i) : loaded_tail(from, i, pad, n);
+    }
+};
+
+template <class V, class Q, class X>
+static __attribute__((noinline)) LabelPart label_part(const Q* q, const X* x, int64_t n,
+                                                      const double* weight, double peak,
+                                                      typename V::T* target) {
+    const TargetLoad<Q, X> load = {q, x, weight, n};
+    const Vd::vec zero = Vd::set(0);
+    Vd::vec top = zero;
+    for (int64_t i = 0; i < n; i += Vd::W) {
+        const Vd::vec t = load.target(i);
+        top = Vd::max(Vd::max(t, Vd::sub(zero, t)), top);
+    }
+    const double largest = highest(top);
+    LabelPart part = {0, 0, 0, 0, 0};
+    const Vd::vec sought = Vd::set(largest), peaks = Vd::set(peak);
+    Vd::vec gap = zero, others = zero;
+    bool found = false;
+    for (int64_t i = 0; i < n; i += Vd::W) {
+        const Vd::vec t = load.target(i);
+        const Vd::vec product = Vd::mul(t, Vd::sub(load.logits(i), peaks));
+        gap = Vd::add(gap, Vd::zero_where_equal(t, zero, product));  // 0 * -inf = 0
+        Vd::vec rest = t;
+        const unsigned hit = found ? 0 : Vd::equal_lanes(Vd::max(t, Vd::sub(zero, t)), sought);
+        if (hit != 0) {
+            found = true;
+            const int lane = __builtin_ctz(hit);
+            double lanes[Vd::W];
+            Vd::store(lanes, t);
+            part.at = i + lane;
+            part.largest = lanes[lane];
+            lanes[lane] = 0;
+            rest = Vd::load(lanes);
+        }
+        others = Vd::add(others, rest);
+        if (target != nullptr) Vd::store(target + i, t);
+    }
+    part.gap = sum_of_lanes(gap);
+    part.others = sum_of_lanes(others);
+    part.target_sum = part.largest + part.others;
+    return part;
+}
+
+struct MeanPart {
+    double gap, weight;
+    int64_t unmasked;
+};
+
+template <class X>
+static __attribute__((noinline)) MeanPart mean_part(const X* x, int64_t n, const double* weight,
+                                                    double peak) {
+    const TargetLoad<X, X> load = {x, x, nullptr, n};
+    const TargetLoad<double, X> weights = {weight, x, nullptr, n};
+    const Vd::vec masked = Vd::set(-INFINITY), peaks = Vd::set(peak), one = Vd::set(1);
+    Vd::vec gap = Vd::set(0), count = gap, sum = gap;
+    for (int64_t i = 0; i < n; i += Vd::W) {
+        const Vd::vec logits = load.logits(i);
+        Vd::vec here = Vd::sub(logits, peaks);
+        if (weight) {
+            const Vd::vec w = weights.target(i);
+            here = Vd::mul(here, w);
+            // A weight of 0 keeps a gap that overflowed from becoming NaN.
+            here = Vd::zero_where_equal(w, Vd::set(0), here);
+            sum = Vd::add(sum, Vd::zero_where_equal(logits, masked, w));
+        }
+        gap = Vd::add(gap, Vd::zero_where_equal(logits, masked, here));
+        count = Vd::add(count, Vd::zero_where_equal(logits, masked, one));
+    }
+    const double unmasked = sum_of_lanes(count);
+    return {sum_of_lanes(gap) / unmasked, weight ? sum_of_lanes(sum) / unmasked : 1,
+            int64_t(unmasked)};
+}
+
+// ---- gradient of a row
+
+struct GradientTerms {
+    double by_p;     // coefficient of p_j: g_nll t + g_log_sum
+    double by_t;     // of t_j: g_label_gap - g_nll
+    double by_mean;  // of w_j / unmasked
+    double factor;   // 1 / temperature
+    // The entry with the largest target, where p_j - t_j would cancel.
+    int64_t special;
+    double special_value;
+};
+
+template <class V, class X>
+struct GradientRow {
+    typedef typename V::T T;
+    const X* x;
+    const T* exponentials;
+    const T* target;       // null: no t_j but the special one's
+    const double* weight;  // class weights of the mean's term
+    const double* slope;
+    int64_t n;
+    bool masks;  // some logits are -inf, and their mean's term 0
+    bool with_mean;
+};
+
+CROSSENT_INLINE void write_special(const GradientTerms& terms, float* to) {
+    *to = float(terms.special_value);
+}
+CROSSENT_INLINE void write_special(const GradientTerms& terms, double* to) {
+    *to = terms.special_value;
+}
+template <class O>
+CROSSENT_INLINE void write_special(const GradientTerms& terms, O* to) {
+    narrow(float(terms.special_value), to);
+}
+
+CROSSENT_INLINE void put(Vd::vec x, double* to) { Vd::store(to, x); }
+CROSSENT_INLINE void put(Vd::vec x, float* to) { Vd::store(to, x); }
+template <class O>
+CROSSENT_INLINE void put(Vd::vec x, O* to) {
+    float lanes[Vd::W];
+    Vd::store(lanes, x);
+    for (int i = 0; i < Vd::W; ++i) narrow(lanes[i], to + i);
+}
+template <class O>
+CROSSENT_INLINE void put(Vf::vec x, O* to) {
+    Vf::store(to, x);
+}
+CROSSENT_INLINE void put(Vf::vec x, double* to) {
+    Vd::store(to, Vd::low_half(x));
+    Vd::store(to + Vd::W, Vd::high_half(x));
+}
+CROSSENT_INLINE void put_past_cache(Vf::vec x, double* to) { put(x, to); }
+CROSSENT_INLINE void put_past_cache(Vd::vec x, double* to) { Vd::stream(to, x); }
+template <class O>
+CROSSENT_INLINE void put_past_cache(Vd::vec x, O* to) {
+    put(x, to);
+}
+template <class O>
+CROSSENT_INLINE void put_past_cache(Vf::vec x, O* to) {
+    Vf::stream(to, x);
+}
+
+// One vector of the gradient; c is the coefficient of its exponentials.
+template <class V, class X, bool plain>
+CROSSENT_INLINE typename V::vec gradient_vector(const GradientRow<V, X>& row,
+                                                const GradientTerms& terms, int64_t i,
+                                                typename V::vec c) {
+    typedef typename V::vec vec;
+    typedef typename V::T T;
+    vec g = V::mul(V::load(row.exponentials + i), c);
+    if (plain) return g;
+    if (row.target) g = V::fma(V::set(T(terms.by_t)), V::load(row.target + i), g);
+    if (row.with_mean || row.slope) {
+        T lanes[V::W], x[V::W], mean[V::W];
+        V::store(lanes, g);
+        for (int k = 0; k < V::W; ++k) {
+            const int64_t j = i + k < row.n ? i + k : row.n - 1;
+            x[k] = T(widened(row.x[j]));
+            mean[k] = T(terms.by_mean * (row.weight ? row.weight[j] : 1));
+            if (row.masks && x[k] == T(-INFINITY)) mean[k] = 0;
+            if (row.with_mean) lanes[k] += mean[k];
+            if (row.slope) lanes[k] = T(lanes[k] * row.slope[j]);
+        }
+        g = V::load(lanes);
+    }
+    return g;
+}
+
+template <class V, class X, class O, bool plain>
+static __attribute__((noinline)) void gradient_run(const GradientRow<V, X>& row,
+                                                   const GradientTerms& terms, int64_t begin,
+                                                   int64_t end, double coefficient, O* out,
+                                                   bool stream, const char* ahead) {
+    typedef typename V::T T;
+    const typename V::vec c = V::set(T(coefficient));
+    int64_t i = begin;
+    if (stream && end - begin >= 2 * V::W) {
+        // Streaming stores need an aligned address; the vector before it overlaps the next one.
+        const uintptr_t align = V::W * sizeof(O);
+        put(gradient_vector<V, X, plain>(row, terms, i, c), out + i);
+        i += int64_t((align - uintptr_t(out + i) % align) % align / sizeof(O));
+        for (; i + V::W <= end; i += V::W) {
+            // The next row's first half comes while this one's gradient leaves.
+            __builtin_prefetch(ahead + (i - begin) * int64_t(sizeof(X)) / 2, 0, 2);
+            put_past_cache(gradient_vector<V, X, plain>(row, terms, i, c), out + i);
+        }
+    }
+    for (; i + V::W <= end; i += V::W) put(gradient_vector<V, X, plain>(row, terms, i, c), out + i);
+    if (i < end) {  // scratch is padded, the result is not
+        O tail[V::W];
+        put(gradient_vector<V, X, plain>(row, terms, i, c), tail);
+        memcpy(out + i, tail, size_t(end - i) * sizeof(O));
+    }
+}
+
+// Where the coefficient of the exponentials leaves their format: one entry at a time, in double.
+template <class V, class X, class O>
+static __attribute__((noinline)) void gradient_slowly(const GradientRow<V, X>& row,
+                                                      const GradientTerms& terms, int64_t begin,
+                                                      int64_t end, double scale, O* out) {
+    for (int64_t i = begin; i < end; ++i) {
+        const double bias = ExpFormat<V>::Bias == 60 ? 0x1p-60 : 0x1p-500;
+        double g = double(row.exponentials[i]) * bias * (scale / bias) * terms.by_p;
+        if (row.target) g += terms.by_t * double(row.target[i]);
+        if (row.with_mean && !(row.masks && double(widened(row.x[i])) == -INFINITY)) {
+            g += terms.by_mean * (row.weight ? row.weight[i] : 1);
+        }
+        if (row.slope) g *= row.slope[i];
+        GradientTerms one = terms;
+        one.special_value = g;
+        write_special(one, out + i);
+    }
+}
+
+template <class V, class X, class O>
+CROSSENT_INLINE void gradient_of_part(const GradientRow<V, X>& row, const GradientTerms& terms,
+                                      const Blocks<V>& blocks, double peak, double rest, O* out,
+                                      bool stream, const char* ahead) {
+    const int64_t length = kBlockVectors * V::W;
+    const bool plain = !row.target && !row.with_mean && !row.slope;
+    const double smallest = sizeof(typename V::T) == 4 ? 0x1p-120 : 0x1p-1000;
+    for (int64_t begin = 0; begin < row.n;) {
+        const ExpReference<V> reference = blocks.reference[begin / length];
+        int64_t end = begin;
+        for (; end < row.n && blocks.reference[end / length].shift == reference.shift &&
+               blocks.reference[end / length].whole == reference.whole;
+             end += length) {
+        }
+        end = end < row.n ? end : row.n;
+        const double scale = scale_of<V>(reference, peak) / (1 + rest);
+        const double c = scale * terms.by_p;
+        const double size = c < 0 ? -c : c;
+        if (terms.by_p != 0 && !(size >= smallest && size <= 1 / smallest)) {
+            gradient_slowly<V, X, O>(row, terms, begin, end, scale, out);
+        } else if (plain) {
+            gradient_run<V, X, O, true>(row, terms, begin, end, c, out, stream, ahead);
+        } else {
+            gradient_run<V, X, O, false>(row, terms, begin, end, c, out, stream, ahead);
+        }
+        begin = end;
+    }
+}
+
+template <class O>
+static __attribute__((noinline)) void fill(O* out, int64_t n, float value) {
+    O one;
+    narrow(value, &one);
+    for (int64_t i = 0; i < n; ++i) out[i] = one;
+}
+static __attribute__((noinline)) void fill(double* out, int64_t n, double value) {
+    for (int64_t i = 0; i < n; ++i) out[i] = value;
+}
+
+// ---- transformed logits
+
+// softcap * tanh(x / softcap), then (x - peak) / temperature, in double; and the slope of the
+// first.
+template <class X>
+static __attribute__((noinline)) double transformed(const X* x, int64_t n, double softcap,
+                                                    double temperature, double* y, double* slope) {
+    double peak = -INFINITY;
+    bool nan = false;
+    for (int64_t j = 0; j < n; ++j) {
+        double v = double(widened(x[j])), d = 1;
+        if (softcap != 0) {
+            if (v == INFINITY || v == -INFINITY) {
+                d = 0;  // a mask stays one; +inf has no softmax, capped or not
+            } else {
+                const double u = v / softcap;
+                // 1 - tanh(u)^2 without the cancellation.
+                const double e = exp(-2 * (u >= 0 ? u : -u));
+                v = softcap * tanh(u);
+                d = 4 * e / ((1 + e) * (1 + e));
+            }
+            slope[j] = d;
+        }
+        y[j] = v;
+        nan = nan || v != v;
+        peak = v > peak ? v : peak;
+    }
+    if (nan) return NAN;
+    if (!(peak > -INFINITY && peak < INFINITY)) return peak;
+    for (int64_t j = 0; j < n; ++j) y[j] = (y[j] - peak) / temperature;
+    return peak;
+}
+
+// ---- strided memory
+
+CROSSENT_INLINE char* address(const Rows& rows, int64_t row) {
+    if (rows.dimensions == 1) return rows.data + row * rows.strides[0];
+    char* at = rows.data;
+    for (int d = rows.dimensions - 1; d >= 0; --d) {
+        at += row % rows.shape[d] * rows.strides[d];
+        row /= rows.shape[d];
+    }
+    return at;
+}
+
+template <class U>
+static __attribute__((noinline)) void gather(const Rows& rows, int64_t begin, int count, int64_t n,
+                                             U* to) {
+    const char* from[16];
+    for (int r = 0; r < count; ++r) from[r] = address(rows, begin + r);
+    // Rows of a tile lie beside each other in memory: each line of the cache is read once.
+    for (int64_t j = 0; j < n; ++j) {
+        for (int r = 0; r < count; ++r) {
+            memcpy(&to[r * n + j], from[r] + j * rows.class_stride, sizeof(U));
+        }
+    }
+}
+
+template <class U>
+static __attribute__((noinline)) void scatter(const Rows& rows, int64_t begin, int count, int64_t n,
+                                              const U* from) {
+    char* to[16];
+    for (int r = 0; r < count; ++r) to[r] = address(rows, begin + r);
+    for (int64_t j = 0; j < n; ++j) {
+        for (int r = 0; r < count; ++r) {
+            memcpy(to[r] + j * rows.class_stride, &from[r * n + j], sizeof(U));
+        }
+    }
+}
+
+// ---- labels
+
+CROSSENT_INLINE int64_t integer_at(const char* at, Number number) {
+    switch (number) {
+        case Number::boolean:
+        case Number::uint8:
+            return *(const uint8_t*)at;
+        case Number::int8:
+            return *(const int8_t*)at;
+        case Number::int16:
+            return *(const int16_t*)at;
+        case Number::uint16:
+            return *(const uint16_t*)at;
+        case Number::int32:
+            return *(const int32_t*)at;
+        case Number::uint32:
+            return *(const uint32_t*)at;
+        case Number::int64:
+            return *(const int64_t*)at;
+        case Number::uint64:
+            return int64_t(*(const uint64_t*)at);
+        default:
+            return 0;
+    }
+}
+
+CROSSENT_INLINE double number_at(const char* at, Number number) {
+    switch (number) {
+        case Number::float32:
+            return *(const float*)at;
+        case Number::float64:
+            return *(const double*)at;
+        case Number::float16:
+            return widened(*(const half_bits*)at);
+        case Number::bfloat16:
+            return widened(*(const bfloat_bits*)at);
+        case Number::uint64:
+            return double(*(const uint64_t*)at);
+        default:
+            return double(integer_at(at, number));
+    }
+}
+
+template <class V, class X>
+static LabelPart label_part_of(const SoftmaxTask& task, const char* q, const X* x, double peak,
+                               typename V::T* target, double* wide) {
+    const int64_t n = task.classes, stride = task.labels.class_stride;
+    const Number number = task.labels.number;
+    if (number == Number::float32 && stride == 4) {
+        return label_part<V, float, X>((const float*)q, x, n, task.class_weight, peak, target);
+    }
+    if (number == Number::float64 && stride == 8) {
+        return label_part<V, double, X>((const double*)q, x, n, task.class_weight, peak, target);
+    }
+    for (int64_t j = 0; j < n; ++j) wide[j] = number_at(q + j * stride, number);
+    return label_part<V, double, X>(wide, x, n, task.class_weight, peak, target);
+}
+
+// ---- one row
+
+struct RowStatistics {
+    double peak, log_sum, label_gap, nll, target_sum, mean_gap, mean_weight;
+};
+
+template <class V, class X, class O>
+struct Worker {
+    typedef typename V::T T;
+    const SoftmaxTask& task;
+    RowScratch<V> scratch;
+    double* label_row;
+
+    struct Found {
+        RowStatistics statistics;
+        double top;   // the peak of what the sums read
+        double rest;  // S
+        int64_t owner;
+        bool broken;  // no softmax
+        bool nan;     // and not because all classes are masked
+        LabelPart label;
+        MeanPart mean;
+    };
+
+    // Statistics of one row whose logits are contiguous; x is what the kernel reads, which the
+    // transforms may have made.
+    Found statistics_of(const X* x, double peak_before, const char* q) {
+        const int64_t n = task.classes;
+        Found found = {};
+        int64_t id = -1;
+        double label_logit = 0;
+        if (task.label_kind == Labels::ids) {
+            id = integer_at(q, task.labels.number);
+            label_logit = double(widened(x[id]));
+        }
+        Part part = sum_part<V, X>(x, n < kPart ? n : int64_t(kPart), scratch.blocks,
+                                   n <= kPart ? scratch.exponentials : nullptr);
+        for (int64_t at = kPart; at < n; at += kPart) {
+            const int64_t length = n - at < kPart ? n - at : int64_t(kPart);
+            Part next = sum_part<V, X>(x + at, length, scratch.blocks, nullptr);
+            if (next.owner >= 0) next.owner += at;
+            part = merged(part, next);
+        }
+        found.nan = part.broken;
+        found.broken = part.broken || part.owner < 0;
+        found.top = part.peak;
+        found.rest = part.rest;
+        found.owner = part.owner;
+        RowStatistics& s = found.statistics;
+        s.peak = part.peak + peak_before / task.temperature;
+        s.mean_weight = 1;
+        s.log_sum = log1p(part.rest);
+        s.target_sum = 1;
+        if (task.label_kind == Labels::ids) {
+            const double weight = task.class_weight ? task.class_weight[id] : 1;
+            const double gap = id == part.owner ? 0 : label_logit - part.peak;
+            found.label = {weight * gap, weight, weight, 0, id};
+            if (weight == 0) found.label.gap = 0;
+        } else if (task.label_kind == Labels::distribution) {
+            found.label = label_part_of<V, X>(
+                task, q, x, part.peak, task.with_gradient ? scratch.target : nullptr, label_row);
+        }
+        if (task.label_kind != Labels::none) {
+            s.target_sum = found.label.target_sum;
+            s.label_gap = found.label.gap;
+            s.nll = s.target_sum * s.log_sum - s.label_gap;
+        }
+        if (task.with_mean) {
+            found.mean = mean_part<X>(x, n, task.class_weight, part.peak);
+            s.mean_gap = found.mean.gap;
+            s.mean_weight = found.mean.weight;
+        }
+        if (found.broken) {
+            s.peak = s.log_sum = s.label_gap = s.nll = s.mean_gap = NAN;
+        }
+        return found;
+    }
+
+    void gradient_of(const X* x, const Found& found, double g_nll, double g_log_sum,
+                     double g_label_gap, double g_mean, O* out, const char* ahead) {
+        const int64_t n = task.classes;
+        if (g_nll == 0 && g_log_sum == 0 && g_label_gap == 0 && g_mean == 0) {
+            fill(out, n, 0);
+            return;
+        }
+        if (found.broken) {
+            fill(out, n, NAN);
+            return;
+        }
+        const LabelPart& label = found.label;
+        const double factor = 1 / task.temperature, top = found.top;
+        GradientTerms terms = {};
+        terms.by_p = (g_nll * label.target_sum + g_log_sum) * factor;
+        terms.by_t = (g_label_gap - g_nll) * factor;
+        terms.by_mean = found.mean.unmasked > 0 ? g_mean * factor / double(found.mean.unmasked) : 0;
+        GradientRow<V, X> row = {};
+        row.x = x;
+        row.exponentials = scratch.exponentials;
+        row.target = task.label_kind == Labels::distribution ? scratch.target : nullptr;
+        row.weight = task.class_weight;
+        row.slope = task.softcap != 0 ? scratch.slope : nullptr;
+        row.n = n;
+        row.with_mean = task.with_mean && g_mean != 0;
+        row.masks = row.with_mean && found.mean.unmasked < n;
+        terms.special = task.label_kind == Labels::none ? found.owner : label.at;
+        terms.special_value = special_entry(x, found, g_nll, g_log_sum, g_label_gap, row, terms);
+        if (n <= kPart) {
+            gradient_of_part<V, X, O>(row, terms, scratch.blocks, top, found.rest, out,
+                                      task.stream_gradient, ahead);
+        } else {
+            for (int64_t at = 0; at < n; at += kPart) {
+                const int64_t length = n - at < kPart ? n - at : int64_t(kPart);
+                GradientRow<V, X> part = row;
+                part.x = x + at;
+                part.n = length;
+                if (part.target) part.target += at;
+                if (part.weight) part.weight += at;
+                if (part.slope) part.slope += at;
+                sum_blocks<V, X, true>(part.x, length, scratch.blocks, scratch.exponentials);
+                gradient_of_part<V, X, O>(part, terms, scratch.blocks, top, found.rest, out + at,
+                                          task.stream_gradient, ahead);
+            }
+        }
+        if (task.stream_gradient) stream_done();
+        write_special(terms, out + terms.special);
+    }
+
+    // t p_j - t_j where t_j is the largest target. As p_j -> 1 the difference of the two has no
+    // digits left: p_j - 1 is formed from S, without the peak's own term.
+    double special_entry(const X* x, const Found& found, double g_nll, double g_log_sum,
+                         double g_label_gap, const GradientRow<V, X>& row,
+                         const GradientTerms& terms) {
+        const int64_t j = terms.special;
+        const LabelPart& label = found.label;
+        const double logit = double(widened(x[j]));
+        const double log_p = (logit - found.top) - found.statistics.log_sum;
+        const bool is_peak = j == found.owner;
+        const double p = is_peak ? 1 / (1 + found.rest) : exp(log_p);
+        // Beside the peak p <= 1/2: p - 1 has all digits of p.
+        const double minus_one = is_peak ? -found.rest / (1 + found.rest) : p - 1;
+        double g = g_nll * (label.largest * minus_one + label.others * p) + g_log_sum * p +
+                   g_label_gap * label.largest;
+        g /= task.temperature;
+        if (row.with_mean && !(row.masks && logit == -INFINITY)) {
+            g += terms.by_mean * (row.weight ? row.weight[j] : 1);
+        }
+        return row.slope ? g * row.slope[j] : g;
+    }
+
+    // x: the logits that the sums read; peak_before: what the transforms subtracted.
+    void row(const X* x, double peak_before, int64_t index, const char* q, O* out,
+             const char* ahead, double weight) {
+        const Found found = statistics_of(x, peak_before, q);
+        const RowStatistics& s = found.statistics;
+        double g_nll = 0, g_log_sum = 0, g_label_gap = 0, g_mean = 0;
+        if (task.is_loss) {
+            const double keep = 1 - task.smoothing, lse = s.peak + s.log_sum;
+            double loss = task.smoothing == 0 ? s.nll : keep == 0 ? 0 : keep * s.nll;
+            if (task.smoothing != 0) {
+                loss = loss + task.smoothing * (s.mean_weight * s.log_sum - s.mean_gap);
+            }
+            if (task.z_loss != 0) {
+                const double z = task.z_loss * lse * lse;
+                loss = loss + (s.target_sum == 0 ? 0 : s.target_sum * z);
+            }
+            if (found.broken) loss = NAN;
+            write_loss(index, weight == 0 ? 0 : weight * loss);
+            const double g =
+                (task.upstream_rows ? task.upstream_rows[index] : task.upstream) * weight;
+            g_nll = keep * g;
+            g_log_sum = task.smoothing * g * s.mean_weight;
+            if (task.z_loss != 0) {  // in the order of the general way: z * lse * lse
+                const double by_z = s.target_sum * g;
+                g_log_sum += by_z * lse * task.z_loss + by_z * (task.z_loss * lse);
+            }
+            g_mean = -task.smoothing * g;
+            if (g == 0) g_log_sum = 0;  // not 0 times an infinite lse
+        } else {
+            if (task.statistics) {
+                const double all[] = {s.peak,       s.log_sum,  s.label_gap,  s.nll,
+                                      s.target_sum, s.mean_gap, s.mean_weight};
+                for (int k = 0; k < 7; ++k) task.statistics[k * task.rows + index] = all[k];
+            }
+            if (task.by_nll) g_nll = task.by_nll[index];
+            if (task.by_log_sum) g_log_sum = task.by_log_sum[index];
+            if (task.by_label_gap) g_label_gap = task.by_label_gap[index];
+            if (task.by_mean_gap) g_mean = task.by_mean_gap[index];
+        }
+        if (task.is_log_sum_exp) {
+            const bool nothing = found.owner < 0 && !found.nan;
+            write_loss(index, nothing ? -INFINITY : s.peak + s.log_sum);
+        }
+        if (task.with_log_softmax) {
+            log_softmax(x, found, out);
+        } else if (task.as_probabilities) {  // the gradient of log_sum
+            gradient_of(x, found, 0, 1, 0, 0, out, ahead);
+        } else if (task.with_gradient) {
+            gradient_of(x, found, g_nll, g_log_sum, g_label_gap, g_mean, out, ahead);
+        }
+    }
+
+    void write_loss(int64_t index, double loss) {
+        if (task.logits.number == Number::float64) {
+            ((double*)task.losses)[index] = loss;
+        } else {
+            ((float*)task.losses)[index] = float(loss);
+        }
+    }
+
+    void log_softmax(const X* x, const Found& found, O* out) {
+        GradientTerms one = {};
+        for (int64_t j = 0; j < task.classes; ++j) {
+            const double gap = double(widened(x[j])) - found.top;
+            one.special_value = found.broken ? NAN : gap - found.statistics.log_sum;
+            write_special(one, out + j);
+        }
+    }
+};
+
+// ---- all rows of a range
+
+// X0: what the logits are stored as; X: what the sums read (double after a transform).
+template <class V, class X0, class X, class O>
+static bool rows_as(const SoftmaxTask& task, int64_t begin, int64_t end, Scratch& memory) {
+    typedef typename V::T T;
+    const int64_t n = task.classes, padded = n + kBlockVectors * V::W;
+    const int64_t part = (n < kPart ? n : int64_t(kPart)) + kBlockVectors * V::W;
+    const int64_t blocks = part / (kBlockVectors * V::W) + 1 + kShort / (kBlockVectors * V::W);
+    const bool transforms = task.softcap != 0 || task.temperature != 1;
+    const bool outputs = task.with_gradient || task.with_log_softmax;
+    const bool direct_in = task.logits.class_stride == int64_t(sizeof(X0)) || n == 1;
+    const bool direct_out = !outputs || task.gradient.class_stride == int64_t(sizeof(O)) || n == 1;
+    int64_t tile = (int64_t(1) << 18) / (n + 1);
+    tile = direct_in && direct_out ? 1 : tile < 1 ? 1 : tile > 16 ? 16 : tile;
+
+    Allocator use = {nullptr};
+    Worker<V, X, O> worker = {task, {}, nullptr};
+    X0* tile_in = nullptr;
+    O* tile_out = nullptr;
+    const auto lay_out = [&]() {
+        worker.scratch.blocks.high = use.take<typename V::vec>(kSums * blocks);
+        worker.scratch.blocks.rest = use.take<typename V::vec>(kSums * blocks);
+        worker.scratch.blocks.peak = use.take<typename V::vec>(blocks);
+        worker.scratch.blocks.reference = use.take<ExpReference<V>>(blocks);
+        worker.scratch.exponentials = task.with_gradient ? use.take<T>(part) : nullptr;
+        const bool soft = task.label_kind == Labels::distribution;
+        worker.scratch.target = soft && task.with_gradient ? use.take<T>(padded) : nullptr;
+        worker.label_row = soft ? use.take<double>(padded) : nullptr;
+        worker.scratch.wide = transforms ? use.take<double>(padded) : nullptr;
+        worker.scratch.slope = transforms ? use.take<double>(padded) : nullptr;
+        tile_in = direct_in ? nullptr : use.take<X0>(tile * n);
+        tile_out = direct_out ? nullptr : use.take<O>(tile * n);
+    };
+    lay_out();
+    char* start = memory.reserve(size_t(use.next - (char*)nullptr));
+    if (start == nullptr) return false;
+    use.next = start;
+    lay_out();
+
+    for (int64_t first = begin; first < end; first += tile) {
+        const int count = int(end - first < tile ? end - first : tile);
+        if (!direct_in) gather<X0>(task.logits, first, count, n, tile_in);
+        for (int r = 0; r < count; ++r) {
+            const int64_t index = first + r;
+            const X0* logits = direct_in ? (const X0*)address(task.logits, index) : tile_in + r * n;
+            O* out = !outputs     ? nullptr
+                     : direct_out ? (O*)address(task.gradient, index)
+                                  : tile_out + r * n;
+            const char* q = task.label_kind == Labels::none ? nullptr : address(task.labels, index);
+            double weight = 1;
+            if (task.is_loss) {
+                if (task.sample_weight) {
+                    Rows weights;
+                    weights.data = (char*)task.sample_weight;
+                    weights.dimensions = task.logits.dimensions;
+                    for (int d = 0; d < weights.dimensions; ++d) {
+                        weights.shape[d] = task.logits.shape[d];
+                        weights.strides[d] = task.sample_weight_strides[d];
+                    }
+                    weight = *(const double*)address(weights, index);
+                }
+                const bool skipped =
+                    task.has_ignored && integer_at(q, task.labels.number) == task.ignored;
+                if (skipped || weight == 0) {  // whatever its logits are
+                    worker.write_loss(index, 0);
+                    if (outputs) fill(out, n, 0);
+                    continue;
+                }
+            }
+            double peak = 0;
+            const X* x = (const X*)logits;
+            if (transforms) {
+                peak = transformed<X0>(logits, n, task.softcap, task.temperature,
+                                       worker.scratch.wide, worker.scratch.slope);
+                x = (const X*)worker.scratch.wide;
+            }
+            worker.row(x, peak, index, q, out, (const char*)(logits + n), weight);
+        }
+        if (!direct_out) scatter<O>(task.gradient, first, count, n, tile_out);
+    }
+    return true;
+}
+
+// Sum of w_j q_j of a distribution, NaN if it is none: entries in [0, 1] that sum to 1 but for what
+// rounding to float32 takes (crossent._checks.sum_tolerance).
+template <class Q>
+static __attribute__((noinline)) double distribution_weight(const Q* q, int64_t n,
+                                                            const double* weight) {
+    const TargetLoad<Q, Q> load = {q, q, nullptr, n};
+    const TargetLoad<double, Q> weights = {weight, q, nullptr, n};
+    Vd::vec sum = Vd::set(0), weighted = sum, highest_share = sum, negative = sum;
+    for (int64_t i = 0; i < n; i += Vd::W) {
+        const Vd::vec share = load.target(i);
+        sum = Vd::add(sum, share);
+        highest_share = Vd::max(share, highest_share);
+        negative = Vd::max(Vd::sub(Vd::set(0), share), negative);
+        if (weight) weighted = Vd::fma(share, weights.target(i), weighted);
+    }
+    const double total = sum_of_lanes(sum);
+    const double off = total > 1 ? total - 1 : 1 - total;
+    const bool sound = highest(highest_share) <= 1 && !(highest(negative) > 0) &&
+                       off <= 0x1p-23 * (4 + 2 * sqrt(double(n)));
+    return !sound ? NAN : weight ? sum_of_lanes(weighted) : total;
+}
+
+static __attribute__((noinline)) double distribution_weight_slowly(const SoftmaxTask& task,
+                                                                   const char* q) {
+    enum { kPiece = 512 };
+    double piece[kPiece], sum = 0, weighted = 0;
+    bool sound = true;
+    for (int64_t j = 0; j < task.classes; j += kPiece) {
+        const int64_t count = task.classes - j < kPiece ? task.classes - j : int64_t(kPiece);
+        for (int64_t k = 0; k < count; ++k) {
+            const double share =
+                number_at(q + (j + k) * task.labels.class_stride, task.labels.number);
+            piece[k] = share;
+            sound = sound && share >= 0 && share <= 1;
+        }
+        for (int64_t k = 0; k < count; ++k) {
+            sum += piece[k];
+            weighted += piece[k] * (task.class_weight ? task.class_weight[j + k] : 1);
+        }
+    }
+    const double off = sum > 1 ? sum - 1 : 1 - sum;
+    return sound && off <= 0x1p-23 * (4 + 2 * sqrt(double(task.classes))) ? weighted : NAN;
+}
+
+static bool softmax_labels(const SoftmaxTask& task, int64_t begin, int64_t end,
+                           double* row_weight) {
+    const Number number = task.labels.number;
+    for (int64_t row = begin; row < end; ++row) {
+        const char* q = address(task.labels, row);
+        double weight = 1;
+        if (task.label_kind == Labels::ids) {
+            const int64_t id = integer_at(q, number);
+            if (task.has_ignored && id == task.ignored) {
+                weight = -0.0;  // the sign tells it from a class weight of 0
+            } else if (id < 0 || id >= task.classes) {
+                return false;
+            } else if (task.class_weight) {
+                weight = task.class_weight[id];
+            }
+        } else {
+            const int64_t stride = task.labels.class_stride;
+            if (number == Number::float32 && stride == 4) {
+                weight = distribution_weight((const float*)q, task.classes, task.class_weight);
+            } else if (number == Number::float64 && stride == 8) {
+                weight = distribution_weight((const double*)q, task.classes, task.class_weight);
+            } else {
+                weight = distribution_weight_slowly(task, q);
+            }
+            if (weight != weight) return false;
+        }
+        if (row_weight) row_weight[row] = weight;
+    }
+    return true;
+}
+
+// X: what the logits are stored as, O: what the gradient or the probabilities are.
+template <class X, class O>
+static bool rows_of(const SoftmaxTask& task, int64_t begin, int64_t end, Scratch& memory) {
+    if (task.softcap != 0 || task.temperature != 1) {
+        return rows_as<Vd, X, double, O>(task, begin, end, memory);
+    }
+    // Probabilities in double need exponentials in double. All else has S from the same sums.
+    const bool exact = task.as_probabilities && sizeof(O) == 8;
+    return task.classes <= kShort || exact ? rows_as<Vd, X, X, O>(task, begin, end, memory)
+                                           : rows_as<Vf, X, X, O>(task, begin, end, memory);
+}
+
+// The gradient has the logits' own number; probabilities and their logs may be wider.
+template <class X>
+static bool rows_from(const SoftmaxTask& task, int64_t begin, int64_t end, Scratch& memory) {
+    if (task.as_probabilities || task.with_log_softmax) {
+        return task.gradient.number == Number::float64
+                   ? rows_of<X, double>(task, begin, end, memory)
+                   : rows_of<X, float>(task, begin, end, memory);
+    }
+    return rows_of<X, X>(task, begin, end, memory);
+}
+
+static bool softmax_rows(const SoftmaxTask& task, int64_t begin, int64_t end, Scratch& memory) {
+    switch (task.logits.number) {
+        case Number::float64:
+            return rows_as<Vd, double, double, double>(task, begin, end, memory);
+        case Number::float32:
+            return rows_from<float>(task, begin, end, memory);
+        case Number::float16:
+            return rows_from<half_bits>(task, begin, end, memory);
+        case Number::bfloat16:
+            return rows_from<bfloat_bits>(task, begin, end, memory);
+        default:
+            return true;
+    }
+}
+
+}  // namespace CROSSENT_ISA
+}  // namespace crossent
