@@ -20,7 +20,7 @@ constexpr std::int64_t kWorthThreads = 1 << 18;
 // Rows are handed out in pieces of at least this many elements.
 constexpr std::int64_t kGrainElements = 1 << 16;
 // Above, a result will not be in cache when it is read.
-constexpr std::int64_t kStreamBytes = 4 << 20;
+constexpr std::int64_t kStreamBytes = 64 << 20;
 constexpr std::size_t kKeptScratch = 16 << 20;
 
 Scratch& thread_scratch() {
