@@ -30,39 +30,51 @@ template <>
 struct ExpFormat<Vd> {
     enum { MantissaBits = 52, ExponentBias = 1023, Bias = 500 };
     static constexpr double kLargestReduced = 4096;
-    static constexpr double kHeadroom = 300;
+    static constexpr double kHeadroom = 30;
 };
 
-// 2^(i/K) rounded, less i in the bits where exp_terms adds k = K n + i to make 2^n of it.
+// 2^(i/K) rounded to 9 bits, so that sums of like terms are exact, less i in the bits where
+// exp_terms adds k = K n + i to make 2^n of it.
 CROSSENT_INLINE Vf::vec exp_table(Vf) {
 #if defined(__AVX512F__)
-    static const float t[16] = {0x1.0p+0f,      0x1.fb5586p-1f, 0x1.f72b84p-1f, 0x1.f387a6p-1f,
-                                0x1.f06fep-1f,  0x1.edea64p-1f, 0x1.ebfdaep-1f, 0x1.eab07ep-1f,
-                                0x1.ea09e6p-1f, 0x1.ea1148p-1f, 0x1.eace54p-1f, 0x1.ec4918p-1f,
-                                0x1.ee89fap-1f, 0x1.f199bep-1f, 0x1.f5818ep-1f, 0x1.fa4afap-1f};
+    static const float t[16] = {0x1.0p+0f,  0x1.fbp-1f, 0x1.f7p-1f, 0x1.f4p-1f,
+                                0x1.fp-1f,  0x1.eep-1f, 0x1.ecp-1f, 0x1.ebp-1f,
+                                0x1.eap-1f, 0x1.eap-1f, 0x1.ebp-1f, 0x1.ecp-1f,
+                                0x1.efp-1f, 0x1.f2p-1f, 0x1.f6p-1f, 0x1.fap-1f};
     return Vf::load(t);
 #elif defined(__AVX2__)
-    static const float t[8] = {0x1.0p+0f,      0x1.f72b84p-1f, 0x1.f06fep-1f,  0x1.ebfdaep-1f,
-                               0x1.ea09e6p-1f, 0x1.eace54p-1f, 0x1.ee89fap-1f, 0x1.f5818ep-1f};
+    static const float t[8] = {0x1.0p+0f,  0x1.f7p-1f, 0x1.fp-1f,  0x1.ecp-1f,
+                               0x1.eap-1f, 0x1.ebp-1f, 0x1.efp-1f, 0x1.f6p-1f};
     return Vf::load(t);
 #else
     return Vf::set(1);
 #endif
 }
 
-// The logarithm of what rounding 2^(i/K) to a float lost.
+// The logarithm of what that rounding lost.
 CROSSENT_INLINE Vf::vec exp_table_rest() {
 #if defined(__AVX512F__)
-    static const float rest[16] = {
-        0x0.0p+0f,        0x1.8d96d4p-25f,  -0x1.9c0c22p-27f, 0x1.964902p-25f,
-        0x1.125002p-25f,  0x1.370be4p-25f,  -0x1.0a3552p-25f, -0x1.00d8acp-27f,
-        0x1.26055cp-26f,  -0x1.05cb44p-25f, 0x1.67a1cap-28f,  0x1.a3b5e4p-28f,
-        -0x1.f9c306p-27f, -0x1.6961b4p-28f, -0x1.a5217cp-28f, 0x1.61428ep-28f};
+    static const float rest[16] = {0.0f,
+                                   0x1.47ce9ep-10f,
+                                   0x1.3f52aep-11f,
+                                   -0x1.a661ecp-10f,
+                                   0x1.789472p-10f,
+                                   -0x1.1656aep-12f,
+                                   -0x1.ca8cep-16f,
+                                   -0x1.d57874p-11f,
+                                   0x1.c00c4p-14f,
+                                   0x1.766bd2p-13f,
+                                   -0x1.01998ap-11f,
+                                   0x1.6b3798p-11f,
+                                   -0x1.188ff2p-10f,
+                                   -0x1.d1989ap-11f,
+                                   -0x1.13a2c6p-10f,
+                                   0x1.3947dp-11f};
     return Vf::load(rest);
 #elif defined(__AVX2__)
-    static const float rest[8] = {0x0.0p+0f,        -0x1.9c0c22p-27f, 0x1.125002p-25f,
-                                  -0x1.0a3552p-25f, 0x1.26055cp-26f,  0x1.67a1cap-28f,
-                                  -0x1.f9c306p-27f, -0x1.a5217cp-28f};
+    static const float rest[8] = {
+        0.0f,           0x1.3f52aep-11f,  0x1.789472p-10f,  -0x1.ca8cep-16f,
+        0x1.c00c4p-14f, -0x1.01998ap-11f, -0x1.188ff2p-10f, -0x1.13a2c6p-10f};
     return Vf::load(rest);
 #else
     return Vf::set(0);
@@ -114,11 +126,11 @@ CROSSENT_INLINE Vd::vec reduced(Vd::vec n, Vd::vec x) {
 // it covers the first term left out: a r^m in place of r^(m+2)/(m+2)!, with a = 0.828 R^2 (from the
 // best c in |y^2 - c y| on [0, R^2]), leaves 0.17 of that term's maximum.
 CROSSENT_INLINE Vf::vec exp_minus_one(Vf::vec r) {
-#if defined(__AVX512F__)  // R = 0.0217
-    const Vf::vec q = Vf::fma(r, Vf::set(1 / 6.0f), Vf::set(0.5000162f));
+#if defined(__AVX512F__)  // R = 0.0236
+    const Vf::vec q = Vf::fma(r, Vf::set(1 / 6.0f), Vf::set(0.50001925f));
 #elif defined(__AVX2__)  // R = 0.0433
     const Vf::vec q =
-        Vf::fma(r, Vf::fma(r, Vf::set(1 / 24.0f), Vf::set(0.16667962f)), Vf::set(0.5f));
+        Vf::fma(r, Vf::fma(r, Vf::set(1 / 24.0f), Vf::set(0.166680815f)), Vf::set(0.5f));
 #else                    // R = 0.3466
     Vf::vec q = Vf::set(1 / 5040.0f);
     q = Vf::fma(r, q, Vf::set(0.0013913558f));

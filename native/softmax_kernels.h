@@ -12,6 +12,8 @@
 
 namespace crossent {
 namespace CROSSENT_ISA {
+// Members of class templates would be weak symbols otherwise.
+namespace {
 
 enum {
     kBlockVectors = 16,
@@ -27,7 +29,7 @@ enum {
 
 template <class V>
 struct Blocks {             // what is kept of each block of kBlockVectors vectors
-    typename V::vec* high;  // sums of t, lane by lane: kSums of them, vector i goes to i % kSums
+    typename V::vec* high;  // sums of t, lane by lane: kSums of them
     typename V::vec* rest;  // sums of t p, likewise
     typename V::vec* peak;  // highest so far
     ExpReference<V>* reference;
@@ -96,45 +98,37 @@ CROSSENT_INLINE void sum_block(const ExpVectors<V>& e, const BlockOf<V, X>& bloc
                                typename V::vec* peak, typename V::vec* high, typename V::vec* rest,
                                typename V::T* kept) {
     typedef typename V::vec vec;
-    static_assert(kSums == 2, "two accumulators are written out here");
+    const bool full = block.whole == kBlockVectors;
+    const int count = block.whole + (block.has_tail ? 1 : 0);
     vec m = *peak;
-    vec even = V::set(0), even_rest = even, odd = even, odd_rest = even;
-    const auto step = [&](const X* x, int i, vec& t_sum, vec& tp_sum)
-                          __attribute__((always_inline)) {
-                              const vec logits = V::load(x);
-                              vec t, p;
-                              m = V::max(logits, m);
-                              exp_terms<V, shifted>(e, logits, &t, &p);
-                              t_sum = V::add(t_sum, t);
-                              tp_sum = V::fma(t, p, tp_sum);
-                              if (keep) V::store(kept + i * V::W, V::fma(t, p, t));
-                          };
-    if (block.whole == kBlockVectors) {
-#pragma GCC unroll 4
-        for (int i = 0; i < kBlockVectors; i += 2) {
-            const X* x = block.x + i * V::W;
-            __builtin_prefetch((const char*)x + kPrefetchBytes);
-            step(x, i, even, even_rest);
-            __builtin_prefetch((const char*)(x + V::W) + kPrefetchBytes);
-            step(x + V::W, i + 1, odd, odd_rest);
-        }
-    } else {
-        int i = 0;
-        const int last = block.whole + (block.has_tail ? 1 : 0);
-        for (; i < last; ++i) {
-            const X* x = i < block.whole ? block.x + i * V::W : block.tail;
-            if (i % 2 == 0) {
-                step(x, i, even, even_rest);
-            } else {
-                step(x, i, odd, odd_rest);
+#pragma GCC unroll 2
+    for (int k = 0; k < kSums; ++k) {
+        vec tp_sum = V::set(0);
+        const auto term = [&](int i) __attribute__((always_inline)) {
+            const X* x = full || i < block.whole ? block.x + i * V::W : block.tail;
+            if (full) __builtin_prefetch((const char*)x + kPrefetchBytes);
+            const vec logits = V::load(x);
+            vec t, p;
+            m = V::max(logits, m);
+            exp_terms<V, shifted>(e, logits, &t, &p);
+            tp_sum = V::fma(t, p, tp_sum);
+            if (keep) V::store(kept + i * V::W, V::fma(t, p, t));
+            return t;
+        };
+        // Equal terms make 3 t, 5 t, 7 t one after the other, and round alike in every lane: pairs
+        // of pairs make 2 t and 4 t, which are exact.
+        const auto four = [&](int i) __attribute__((always_inline)) {
+            vec t[4] = {V::set(0), V::set(0), V::set(0), V::set(0)};
+            for (int j = 0; j < 4; ++j) {
+                if (full || i + j < count) t[j] = term(i + j);
             }
-        }
+            return V::add(V::add(t[0], t[1]), V::add(t[2], t[3]));
+        };
+        static_assert(kLaneTerms == 8, "two fours are added");
+        high[k] = V::add(four(k * kLaneTerms), four(k * kLaneTerms + 4));
+        rest[k] = tp_sum;
     }
     *peak = m;
-    high[0] = even;
-    high[1] = odd;
-    rest[0] = even_rest;
-    rest[1] = odd_rest;
 }
 
 template <class V, class X, bool keep>
@@ -179,19 +173,52 @@ static __attribute__((noinline)) int64_t sum_blocks(const X* x, int64_t n, const
     return count;
 }
 
-// exp(reference - peak) 2^-Bias: what turns sums of a block into units of exp(peak).
-template <class V>
-CROSSENT_INLINE double scale_of(ExpReference<V> reference, double peak) {
-    const double bias = ExpFormat<V>::Bias == 60 ? 0x1p-60 : 0x1p-500;
-    const double a = double(reference.shift) - peak;
-    if (a == 0 && reference.whole == 0) return bias;
-    const double whole = double(reference.whole), b = whole * 0x1.62e42fefa2p-1;  // exact
-    const double distance = a + b, back = distance - a;
-    // What rounding the sum lost (two-sum): at a distance of 50 it is 50 ulp of the exponential.
-    const double lost = (a - (distance - back)) + (b - back) + whole * 0x1.9ef35793c7673p-41;
+// exp(a - b), of which only the rounding of a - b to a double could cost digits (two-sum).
+CROSSENT_INLINE double exp_of_difference(double a, double b, double small) {
+    const double distance = a - b, back = distance - a;
+    const double lost = (a - (distance - back)) - (b + back) + small;
     const double power = exp(distance);
-    return (power + power * lost) * bias;
+    return power + power * lost;
 }
+
+template <class V>
+CROSSENT_INLINE double unbias() {
+    return ExpFormat<V>::Bias == 60 ? 0x1p-60 : 0x1p-500;
+}
+
+// exp(reference - peak): what turns sums of a block, unbiased, into units of exp(peak).
+template <class V>
+CROSSENT_INLINE double power_of(ExpReference<V> reference, double peak, double fraction = 1) {
+    if (double(reference.shift) == peak && reference.whole == 0) return 1;
+    const double whole = double(reference.whole) * fraction;
+    if (whole == 0)
+        return exp_of_difference(double(reference.shift) * fraction, peak * fraction, 0);
+    // A reference has whole powers of 2 or a shift, never both; this product is exact.
+    return exp_of_difference(whole * 0x1.62e42fefa2p-1, peak * fraction,
+                             whole * 0x1.9ef35793c7673p-41);
+}
+
+// Sums in double, lane by lane. Compensated where float64 results hang on them: thousands of equal
+// terms, added one after the other, drift by hundreds of ulp.
+template <bool compensated>
+struct LaneSums {
+    Vd::vec sum = Vd::set(0), lost = Vd::set(0);
+
+    CROSSENT_MEMBER void add(Vd::vec x) {
+        if (!compensated) {
+            sum = Vd::add(sum, x);
+            return;
+        }
+        const Vd::vec next = Vd::add(sum, x), back = Vd::sub(next, sum);  // two-sum
+        lost = Vd::add(lost, Vd::add(Vd::sub(sum, Vd::sub(next, back)), Vd::sub(x, back)));
+        sum = next;
+    }
+    CROSSENT_MEMBER double total() const {
+        const double all = sum_of_lanes(sum);
+        const double rest = compensated ? sum_of_lanes(lost) : 0;
+        return rest == rest ? all + rest : all;  // beside an infinity nothing is lost
+    }
+};
 
 CROSSENT_INLINE Vd::vec wide(Vf::vec x) { return Vd::add(Vd::low_half(x), Vd::high_half(x)); }
 CROSSENT_INLINE Vd::vec wide(Vd::vec x) { return x; }
@@ -202,15 +229,16 @@ static __attribute__((noinline)) double sum_of_blocks(const Blocks<V>& blocks, i
     double total = 0;
     for (int64_t b = 0; b < count;) {
         const ExpReference<V> reference = blocks.reference[b];
-        Vd::vec sum = Vd::set(0);
+        LaneSums<sizeof(typename V::T) == 8> sum;
         for (; b < count && blocks.reference[b].shift == reference.shift &&
                blocks.reference[b].whole == reference.whole;
              ++b) {
             for (int64_t k = kSums * b; k < kSums * (b + 1); ++k) {
-                sum = Vd::add(sum, Vd::add(wide(blocks.high[k]), wide(blocks.rest[k])));
+                sum.add(Vd::add(wide(blocks.high[k]), wide(blocks.rest[k])));
             }
         }
-        total += sum_of_lanes(sum) * scale_of<V>(reference, peak);
+        // In this order: far below the peak both factors are tiny.
+        total += sum.total() * unbias<V>() * power_of<V>(reference, peak);
     }
     return total;
 }
@@ -226,7 +254,8 @@ CROSSENT_INLINE Vd::vec exp_of_gap(const ExpVectors<Vd>& e, Vd::vec x, Vd::vec p
         const Vd::vec back = Vd::sub(gap, x);
         const Vd::vec lost = Vd::sub(Vd::sub(x, Vd::sub(gap, back)), Vd::add(peak, back));
         // -inf - peak loses nothing; inf - inf in the formula is no loss either.
-        p = Vd::add(p, Vd::zero_where_equal(gap, Vd::set(-INFINITY), lost));
+        const Vd::vec kept = Vd::zero_where_equal(gap, Vd::set(-INFINITY), lost);
+        p = Vd::add(p, Vd::fma(kept, p, kept));
     }
     return Vd::fma(t, p, t);
 }
@@ -235,12 +264,11 @@ CROSSENT_INLINE Vd::vec exp_of_gap(const ExpVectors<Vd>& e, Vd::vec x, Vd::vec p
 template <class V, class X>
 static __attribute__((noinline)) double sum_of_lane(const X* x, int64_t n, int64_t sums, int lane,
                                                     int64_t without, double peak) {
-    const int64_t step = kSums * V::W;
-    const int64_t first = sums / kSums * (kBlockVectors * V::W) + sums % kSums * V::W + lane;
+    const int64_t first = sums * (kLaneTerms * V::W) + lane;
     double logits[kLaneTerms];
     int count = 0;
     for (int i = 0; i < kLaneTerms; ++i) {
-        const int64_t at = first + i * step;
+        const int64_t at = first + int64_t(i) * V::W;
         if (at < n && at != without) logits[count++] = double(widened(x[at]));
     }
     if (count == 0) return 0;
@@ -298,7 +326,7 @@ static __attribute__((noinline)) double refined(const X* x, int64_t n, const Blo
         const ExpReference<V> now = blocks.reference[b];
         if (b == 0 || now.shift != reference.shift || now.whole != reference.whole) {
             reference = now;
-            scale = scale_of<V>(reference, peak);
+            scale = unbias<V>() * power_of<V>(reference, peak);
         }
         const double bound = least / scale;  // infinite where the block is far below the peak
         const typename V::T as_float = typename V::T(bound < 1e38 ? bound : 1e38);
@@ -378,8 +406,7 @@ CROSSENT_INLINE Part sum_part(const X* x, int64_t n, const Blocks<V>& blocks, ty
     if (peak > T(-INFINITY)) {
         part.owner = owner_of<V, X>(x, n, blocks, peak);
         // The owner's lane is summed again without it; a NaN beside it is found there too.
-        const int64_t vector = part.owner / V::W, block = vector / kBlockVectors;
-        const int64_t sums = block * kSums + vector % kBlockVectors % kSums;
+        const int64_t sums = part.owner / (kLaneTerms * V::W);
         const int lane = int(part.owner % V::W);
         const double own = sum_of_lane<V, X>(x, n, sums, lane, part.owner, part.peak);
         clear_lane<V>(&blocks.high[sums], lane);
@@ -405,7 +432,7 @@ CROSSENT_INLINE Part merged(Part a, Part b) {
         a = b;
         b = swapped;
     }
-    a.rest += (1 + b.rest) * exp(b.peak - a.peak);
+    a.rest += (1 + b.rest) * exp_of_difference(b.peak, a.peak, 0);
     return a;
 }
 
@@ -459,12 +486,12 @@ static __attribute__((noinline)) LabelPart label_part(const Q* q, const X* x, in
     const double largest = highest(top);
     LabelPart part = {0, 0, 0, 0, 0};
     const Vd::vec sought = Vd::set(largest), peaks = Vd::set(peak);
-    Vd::vec gap = zero, others = zero;
+    LaneSums<sizeof(typename V::T) == 8> gap, others;
     bool found = false;
     for (int64_t i = 0; i < n; i += Vd::W) {
         const Vd::vec t = load.target(i);
         const Vd::vec product = Vd::mul(t, Vd::sub(load.logits(i), peaks));
-        gap = Vd::add(gap, Vd::zero_where_equal(t, zero, product));  // 0 * -inf = 0
+        gap.add(Vd::zero_where_equal(t, zero, product));  // 0 * -inf = 0
         Vd::vec rest = t;
         const unsigned hit = found ? 0 : Vd::equal_lanes(Vd::max(t, Vd::sub(zero, t)), sought);
         if (hit != 0) {
@@ -477,11 +504,11 @@ static __attribute__((noinline)) LabelPart label_part(const Q* q, const X* x, in
             lanes[lane] = 0;
             rest = Vd::load(lanes);
         }
-        others = Vd::add(others, rest);
+        others.add(rest);
         if (target != nullptr) Vd::store(target + i, t);
     }
-    part.gap = sum_of_lanes(gap);
-    part.others = sum_of_lanes(others);
+    part.gap = gap.total();
+    part.others = others.total();
     part.target_sum = part.largest + part.others;
     return part;
 }
@@ -636,10 +663,12 @@ static __attribute__((noinline)) void gradient_run(const GradientRow<V, X>& row,
 template <class V, class X, class O>
 static __attribute__((noinline)) void gradient_slowly(const GradientRow<V, X>& row,
                                                       const GradientTerms& terms, int64_t begin,
-                                                      int64_t end, double scale, O* out) {
+                                                      int64_t end, double root, double rest,
+                                                      O* out) {
     for (int64_t i = begin; i < end; ++i) {
-        const double bias = ExpFormat<V>::Bias == 60 ? 0x1p-60 : 0x1p-500;
-        double g = double(row.exponentials[i]) * bias * (scale / bias) * terms.by_p;
+        // The root of the power, twice: where the block is far below the peak it leaves double.
+        double g = double(row.exponentials[i]) * unbias<V>() * root * root;
+        g = g / (1 + rest) * terms.by_p;
         if (row.target) g += terms.by_t * double(row.target[i]);
         if (row.with_mean && !(row.masks && double(widened(row.x[i])) == -INFINITY)) {
             g += terms.by_mean * (row.weight ? row.weight[i] : 1);
@@ -666,11 +695,12 @@ CROSSENT_INLINE void gradient_of_part(const GradientRow<V, X>& row, const Gradie
              end += length) {
         }
         end = end < row.n ? end : row.n;
-        const double scale = scale_of<V>(reference, peak) / (1 + rest);
-        const double c = scale * terms.by_p;
+        const double power = power_of<V>(reference, peak) / (1 + rest);
+        const double c = power * terms.by_p * unbias<V>();
         const double size = c < 0 ? -c : c;
         if (terms.by_p != 0 && !(size >= smallest && size <= 1 / smallest)) {
-            gradient_slowly<V, X, O>(row, terms, begin, end, scale, out);
+            gradient_slowly<V, X, O>(row, terms, begin, end, power_of<V>(reference, peak, 0.5),
+                                     rest, out);
         } else if (plain) {
             gradient_run<V, X, O, true>(row, terms, begin, end, c, out, stream, ahead);
         } else {
@@ -1121,48 +1151,53 @@ static bool rows_as(const SoftmaxTask& task, int64_t begin, int64_t end, Scratch
     return true;
 }
 
-// Sum of w_j q_j of a distribution, NaN if it is none: entries in [0, 1] that sum to 1 but for what
-// rounding to float32 takes (crossent._checks.sum_tolerance).
-template <class Q>
-static __attribute__((noinline)) double distribution_weight(const Q* q, int64_t n,
-                                                            const double* weight) {
-    const TargetLoad<Q, Q> load = {q, q, nullptr, n};
-    const TargetLoad<double, Q> weights = {weight, q, nullptr, n};
-    Vd::vec sum = Vd::set(0), weighted = sum, highest_share = sum, negative = sum;
-    for (int64_t i = 0; i < n; i += Vd::W) {
-        const Vd::vec share = load.target(i);
-        sum = Vd::add(sum, share);
-        highest_share = Vd::max(share, highest_share);
-        negative = Vd::max(Vd::sub(Vd::set(0), share), negative);
-        if (weight) weighted = Vd::fma(share, weights.target(i), weighted);
-    }
-    const double total = sum_of_lanes(sum);
-    const double off = total > 1 ? total - 1 : 1 - total;
-    const bool sound = highest(highest_share) <= 1 && !(highest(negative) > 0) &&
-                       off <= 0x1p-23 * (4 + 2 * sqrt(double(n)));
-    return !sound ? NAN : weight ? sum_of_lanes(weighted) : total;
-}
+// The sum of w_j q_j of a distribution, added up piece by piece; the same for any layout.
+struct DistributionWeight {
+    Vd::vec sum = Vd::set(0), weighted = sum, highest_share = sum, lowest_negative = sum;
 
-static __attribute__((noinline)) double distribution_weight_slowly(const SoftmaxTask& task,
-                                                                   const char* q) {
-    enum { kPiece = 512 };
-    double piece[kPiece], sum = 0, weighted = 0;
-    bool sound = true;
-    for (int64_t j = 0; j < task.classes; j += kPiece) {
-        const int64_t count = task.classes - j < kPiece ? task.classes - j : int64_t(kPiece);
-        for (int64_t k = 0; k < count; ++k) {
-            const double share =
-                number_at(q + (j + k) * task.labels.class_stride, task.labels.number);
-            piece[k] = share;
-            sound = sound && share >= 0 && share <= 1;
-        }
-        for (int64_t k = 0; k < count; ++k) {
-            sum += piece[k];
-            weighted += piece[k] * (task.class_weight ? task.class_weight[j + k] : 1);
+    // `n` is a multiple of Vd::W in every piece but the last.
+    template <class Q>
+    CROSSENT_MEMBER void add(const Q* q, int64_t n, const double* weight) {
+        const TargetLoad<Q, Q> load = {q, q, nullptr, n};
+        const TargetLoad<double, Q> weights = {weight, q, nullptr, n};
+        for (int64_t i = 0; i < n; i += Vd::W) {
+            const Vd::vec share = load.target(i);
+            sum = Vd::add(sum, share);
+            highest_share = Vd::max(share, highest_share);
+            lowest_negative = Vd::max(Vd::sub(Vd::set(0), share), lowest_negative);
+            if (weight) weighted = Vd::fma(share, weights.target(i), weighted);
         }
     }
-    const double off = sum > 1 ? sum - 1 : 1 - sum;
-    return sound && off <= 0x1p-23 * (4 + 2 * sqrt(double(task.classes))) ? weighted : NAN;
+
+    // NaN if it is no distribution: entries in [0, 1] that sum to 1 but for what rounding to
+    // float32 takes (crossent._checks.sum_tolerance).
+    CROSSENT_MEMBER double total(int64_t n, const double* weight) const {
+        const double all = sum_of_lanes(sum), off = all > 1 ? all - 1 : 1 - all;
+        const bool sound = highest(highest_share) <= 1 && !(highest(lowest_negative) > 0) &&
+                           off <= 0x1p-23 * (4 + 2 * sqrt(double(n)));
+        return !sound ? NAN : weight ? sum_of_lanes(weighted) : all;
+    }
+};
+
+static __attribute__((noinline)) double distribution_weight(const SoftmaxTask& task,
+                                                            const char* q) {
+    const Number number = task.labels.number;
+    const int64_t n = task.classes, stride = task.labels.class_stride;
+    DistributionWeight weight;
+    if (number == Number::float32 && stride == 4) {
+        weight.add((const float*)q, n, task.class_weight);
+    } else if (number == Number::float64 && stride == 8) {
+        weight.add((const double*)q, n, task.class_weight);
+    } else {
+        enum { kPiece = 512 };
+        double piece[kPiece];
+        for (int64_t j = 0; j < n; j += kPiece) {
+            const int64_t count = n - j < kPiece ? n - j : int64_t(kPiece);
+            for (int64_t k = 0; k < count; ++k) piece[k] = number_at(q + (j + k) * stride, number);
+            weight.add(piece, count, task.class_weight ? task.class_weight + j : nullptr);
+        }
+    }
+    return weight.total(n, task.class_weight);
 }
 
 static bool softmax_labels(const SoftmaxTask& task, int64_t begin, int64_t end,
@@ -1173,7 +1208,9 @@ static bool softmax_labels(const SoftmaxTask& task, int64_t begin, int64_t end,
         double weight = 1;
         if (task.label_kind == Labels::ids) {
             const int64_t id = integer_at(q, number);
-            if (task.has_ignored && id == task.ignored) {
+            if (number == Number::uint64 && id < 0) {
+                return false;  // 2^63 and more, which looks negative here
+            } else if (task.has_ignored && id == task.ignored) {
                 weight = -0.0;  // the sign tells it from a class weight of 0
             } else if (id < 0 || id >= task.classes) {
                 return false;
@@ -1181,14 +1218,7 @@ static bool softmax_labels(const SoftmaxTask& task, int64_t begin, int64_t end,
                 weight = task.class_weight[id];
             }
         } else {
-            const int64_t stride = task.labels.class_stride;
-            if (number == Number::float32 && stride == 4) {
-                weight = distribution_weight((const float*)q, task.classes, task.class_weight);
-            } else if (number == Number::float64 && stride == 8) {
-                weight = distribution_weight((const double*)q, task.classes, task.class_weight);
-            } else {
-                weight = distribution_weight_slowly(task, q);
-            }
+            weight = distribution_weight(task, q);
             if (weight != weight) return false;
         }
         if (row_weight) row_weight[row] = weight;
@@ -1234,5 +1264,6 @@ static bool softmax_rows(const SoftmaxTask& task, int64_t begin, int64_t end, Sc
     }
 }
 
+}  // namespace
 }  // namespace CROSSENT_ISA
 }  // namespace crossent
