@@ -14,17 +14,18 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("src", "tests", "examples", "docs", "pyproject.toml")
+COPIED = ("src", "native", "tests", "examples", "docs", "pyproject.toml", "CMakeLists.txt")
 SECONDS = 300
 
 
 class Fault(NamedTuple):
     """One line of a source file, replaced; `old` must occur in the file exactly once."""
 
-    file: str  # below src/crossent
+    file: str  # below src/crossent, or native/...
     old: str
     new: str
     tests: str  # files below tests/, and what else pytest takes
@@ -33,6 +34,7 @@ class Fault(NamedTuple):
 CONTRACT = "test_contract.py"
 AUDIT = "test_audit.py test_audit_task.py test_audit_bits.py"
 RULES = "test_rules.py test_rule_thresholds.py"
+EXACT_SUM = "test_exact_sum.py"  # compiles the source that it tests
 
 FAULTS = [
     # ---- the formula
@@ -104,8 +106,8 @@ FAULTS = [
     ),
     Fault(
         "losses.py",
-        "return xp.sum(weight if kept is None else xp.where(kept, weight, 0.0))",
-        "return xp.sum(weight)",
+        "return xp.total(weight if kept is None else xp.where(kept, weight, 0.0))",
+        "return xp.total(weight)",
         CONTRACT,
     ),
     Fault(
@@ -161,21 +163,21 @@ FAULTS = [
         "middle = xp.where(s >= 0, s, -s) < 0.0",
         "test_edges.py",
     ),
-    # ---- the door to NumPy
+    # ---- NumPy's arithmetic
     Fault(
-        "numpy.py",
+        "_numpy_plain.py",
         "return np.where(weight == 0, 0.0, weight * values)",
         "return weight * values",
         CONTRACT,
     ),
     Fault(
-        "numpy.py",
-        "x if dtype == np.float64 else x.astype(dtype).astype(np.float64)",
-        "x",
+        "_numpy_plain.py",
+        "values = np.asarray(values).astype(dtype, copy=False)",
+        "values = np.asarray(values)",
         CONTRACT,
     ),
     Fault(
-        "numpy.py",
+        "_numpy_plain.py",
         'return np.array(block, np.float64, order="C")',
         "return np.asarray(block)",
         CONTRACT,
@@ -275,6 +277,134 @@ FAULTS = [
         "losses.sigmoid_cross_entropy(\n        labels=1 - target[kept]",
         AUDIT,
     ),
+    # ---- the native core: sums and threads
+    Fault(
+        "native/exact_sum.cpp",
+        "greatest_exponent - least_exponent > 19",
+        "greatest_exponent - least_exponent > 20",
+        EXACT_SUM,
+    ),
+    Fault(
+        "native/exact_sum.cpp",
+        "inexact || (significand",
+        "(inexact && false) || (significand",
+        EXACT_SUM,
+    ),
+    Fault("native/exact_sum.cpp", "into.nan |= from.nan", "into.nan |= false", EXACT_SUM),
+    Fault(
+        "native/thread_pool.cpp",
+        "std::min(loop.grain, loop.items - begin)",
+        "std::min(loop.grain, loop.items - begin - 1)",
+        CONTRACT,
+    ),
+    # ---- the native core: losses
+    Fault(
+        "native/softmax.cpp",
+        "divides ? quotient_to_float(sum, divisor)",
+        "divides ? rounded_to_float(sum) / static_cast<float>(divisor)",
+        CONTRACT,
+    ),
+    Fault(
+        "native/softmax.cpp",
+        "divisor == 0 ? 0 : task.upstream",
+        "task.upstream",
+        "test_numpy.py::test_a_normalizer_of_0_gives_0",
+    ),
+    Fault("native/elementwise.cpp", "weights = totals.weights", "weights = weights", CONTRACT),
+    # ---- the native core: kernels
+    Fault("native/exponential.h", "x = V::max(e.lowest, x)", "x = V::max(x, e.lowest)", CONTRACT),
+    Fault(
+        "native/softmax_kernels.h",
+        "if (at < n && at != without) logits",
+        "if (at < n) logits",
+        "test_native.py::test_the_peak_itself_is_no_term_of_the_sum",
+    ),
+    Fault(
+        "native/softmax_kernels.h",
+        "clear_lane<V>(&blocks.high[sums], lane);",
+        "",
+        CONTRACT,
+    ),
+    Fault(
+        "native/softmax_kernels.h",
+        "sizeof(T) == 4 && part.rest < 64",
+        "sizeof(T) == 4 && part.rest < 0",
+        "test_native.py::test_a_lane_with_much_of_the_sum_is_summed_again",
+    ),
+    Fault(
+        "native/softmax_kernels.h",
+        "limit = V::set(highest_now + ExpFormat<V>::kHeadroom)",
+        "limit = V::set(INFINITY)",
+        "test_native.py::test_ulp[ramps-float32-1000]",
+    ),
+    Fault(
+        "native/softmax_kernels.h",
+        "a.rest += (1 + b.rest) * exp_of_difference(b.peak, a.peak, 0)",
+        "a.rest += 1 + b.rest",
+        "test_native.py::test_rows_longer_than_a_part",
+    ),
+    Fault(
+        "native/softmax_kernels.h",
+        "V::W + i];\n            } else {\n                narrow(typename WideOf<X>::T(-INFINITY)",
+        "V::W + i];\n            } else {\n                narrow(typename WideOf<X>::T(0)",
+        CONTRACT,
+    ),
+    Fault(
+        "native/softmax_kernels.h",
+        "return power + power * lost;",
+        "return power;",
+        "test_native.py::test_ulp[random-float64-65]",
+    ),
+    Fault(
+        "native/softmax_kernels.h",
+        "s.log_sum = log1p(part.rest)",
+        "s.log_sum = log(1 + part.rest)",
+        CONTRACT,
+    ),
+    Fault(
+        "native/softmax_kernels.h",
+        "{weight * gap, weight, weight",
+        "{gap, weight, weight",
+        CONTRACT,
+    ),
+    Fault(
+        "native/softmax_kernels.h",
+        "is_peak ? -found.rest / (1 + found.rest) : p - 1",
+        "p - 1",
+        CONTRACT,
+    ),
+    Fault("native/softmax_kernels.h", "write_special(terms, out + terms.special)", "", CONTRACT),
+    Fault(
+        "native/softmax_kernels.h",
+        "by_z * lse * task.z_loss + by_z * (task.z_loss * lse)",
+        "by_z * lse * task.z_loss",
+        CONTRACT,
+    ),
+    Fault(
+        "native/softmax_kernels.h",
+        "d = 4 * e / ((1 + e) * (1 + e))",
+        "d = 1 - tanh(u) * tanh(u)",
+        CONTRACT,
+    ),
+    Fault("native/softmax_kernels.h", "weight = -0.0;", "weight = 0;", CONTRACT),
+    Fault(
+        "native/elementwise_kernels.h",
+        "memcpy(x, step.logits + i, rest * sizeof *x)",
+        "memcpy(x, step.logits + i, (rest - 1) * sizeof *x)",
+        CONTRACT,
+    ),
+    Fault(
+        "native/elementwise_kernels.h",
+        "Vd::zero_where_equal(near, zero, Vd::mul(near, down))",
+        "Vd::mul(near, down)",
+        CONTRACT,
+    ),
+    Fault(
+        "native/elementwise_kernels.h",
+        "(tile.ignored == 0 ? 0 : padding)",
+        "0",
+        CONTRACT,
+    ),
 ]
 
 # The copy's crossent must be the one that is imported, also in processes that tests start. An
@@ -307,12 +437,72 @@ def make_copy(directory: Path) -> None:
 
 def apply(fault: Fault, directory: Path) -> str:
     """What stands in the way, or nothing."""
-    path = directory / "src/crossent" / fault.file
+    folder = "" if fault.file.startswith("native/") else "src/crossent"
+    path = directory / folder / fault.file
     text = path.read_text() if path.exists() else ""
     if text.count(fault.old) != 1:
         return f"no longer applies: its old text occurs {text.count(fault.old)} times"
     path.write_text(text.replace(fault.old, fault.new))
     return ""
+
+
+class Core:
+    """Builds the native core of copies; after the first one only what their faults change."""
+
+    def __init__(self, directory: Path) -> None:
+        self.source, self.build = directory / "source", directory / "build"
+        self.lock = Lock()
+        self.changed = ""  # by the fault that was built last
+        self.kernels = ""  # CMake's name of those that run here
+
+    def run(self, *command: object) -> None:
+        subprocess.run(
+            [*map(str, command)], cwd=self.build, check=True, capture_output=True, text=True
+        )
+
+    def start(self) -> None:
+        self.build.mkdir()
+        shutil.copytree(ROOT / "native", self.source / "native")
+        shutil.copy(ROOT / "CMakeLists.txt", self.source)
+        settings = {
+            "CMAKE_BUILD_TYPE": "Release",
+            "SKBUILD_PROJECT_VERSION": "0",
+            "Python_EXECUTABLE": sys.executable,
+        }
+        defined = [f"-D{name}={value}" for name, value in settings.items()]
+        self.run("cmake", "-G", "Unix Makefiles", self.source, *defined)
+        self.run("cmake", "--build", ".", "--parallel", "2")
+        code = "import _native; print(_native.chosen_instruction_set())"
+        environment = {**os.environ, "PYTHONPATH": str(self.build)}
+        chosen = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
+        self.kernels = "kernels_" + chosen.strip().replace("-", "_")
+
+    def put_into(self, directory: Path, fault: Fault | None) -> str:
+        """Puts the core of this copy into it; what stands in the way, or nothing."""
+        with self.lock:
+            try:
+                if not self.kernels:
+                    self.start()
+                changed = {self.changed, fault.file if fault else ""} - {""}
+                for file in changed:
+                    text = (directory / file).read_text()
+                    (self.source / file).write_text(text)
+                self.changed = fault.file if fault else ""
+                self.compile(changed)
+                (library,) = self.build.glob("_native*.so")
+                shutil.copy(library, directory / "src/crossent")
+            except subprocess.CalledProcessError as error:
+                return f"the native core does not build: {error.stderr[-300:]}"
+        return ""
+
+    def compile(self, changed: set[str]) -> None:
+        if any(file.endswith(".cpp") for file in changed):
+            self.run("cmake", "--build", ".", "--parallel", "2")
+        elif changed:
+            # These headers are the kernels', and those of one set are the ones that run: the
+            # library is linked as CMake says, beside the older kernels of the other sets.
+            self.run("cmake", "--build", ".", "--target", self.kernels)
+            self.run("cmake", "-E", "cmake_link_script", "CMakeFiles/_native.dir/link.txt")
 
 
 def run_tests(tests: str, directory: Path) -> tuple[int, str]:
@@ -342,16 +532,23 @@ def run_tests(tests: str, directory: Path) -> tuple[int, str]:
     return done.returncode, (failed or lines or ["no output"])[0 if failed else -1][:110]
 
 
-def judge(fault: Fault | None, tests: str = "") -> tuple[bool, str]:
+def judge(fault: Fault | None, tests: str, core: Core | None) -> tuple[bool, str]:
     """Whether the fault was killed (None: whether these tests pass without one), and the story."""
     with tempfile.TemporaryDirectory(prefix="crossent-mutant-") as name:
         directory = Path(name).resolve()
         make_copy(directory)
         problem = apply(fault, directory) if fault else ""
+        if core and not problem:
+            problem = core.put_into(directory, fault)
         if problem:
             return False, problem
-        status, story = run_tests(fault.tests if fault else tests, directory)
+        status, story = run_tests(tests, directory)
         return status == (FAILED if fault else PASSED), story
+
+
+def needs_core(fault: Fault) -> bool:
+    """Faults in Python are looked for without a native core, where the formula runs."""
+    return fault.file.startswith("native/") and fault.tests != EXACT_SUM
 
 
 def chosen(words: list[str]) -> list[Fault]:
@@ -360,21 +557,35 @@ def chosen(words: list[str]) -> list[Fault]:
 
 def main(words: list[str]) -> int:
     faults = chosen(words)
-    every_test = " ".join(sorted({word for fault in faults for word in fault.tests.split()}))
     killed = 0
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
-        # First, because it takes longest.
-        sound = pool.submit(judge, None, every_test)
-        for fault, (is_killed, story) in zip(faults, pool.map(judge, faults), strict=True):
+    with (
+        tempfile.TemporaryDirectory(prefix="crossent-core-") as name,
+        ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool,
+    ):
+        core = Core(Path(name).resolve())
+
+        def judge_one(fault: Fault) -> tuple[bool, str]:
+            return judge(fault, fault.tests, core if needs_core(fault) else None)
+
+        # First, because they take longest.
+        sound = []
+        for of_core in (False, True):
+            tests = {f.tests for f in faults if needs_core(f) == of_core}
+            every_test = " ".join(sorted({word for names in tests for word in names.split()}))
+            if every_test:
+                sound.append(pool.submit(judge, None, every_test, core if of_core else None))
+        for fault, (is_killed, story) in zip(faults, pool.map(judge_one, faults), strict=True):
             killed += is_killed
             line = " ".join(fault.new.split("\n")[0].split())
             print(
                 f"{'killed' if is_killed else 'SURVIVED'}: {fault.file}: {line}: {story}",
                 flush=True,
             )
-    passes, story = sound.result()
-    if not passes:
-        print(f"the tests fail without any fault: {story}")
+    passes = True
+    for passed, story in (run.result() for run in sound):
+        passes = passes and passed
+        if not passed:
+            print(f"the tests fail without any fault: {story}")
     print(f"killed {killed} of {len(faults)}")
     return 0 if passes and faults and killed == len(faults) else 1
 
