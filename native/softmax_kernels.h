@@ -37,12 +37,12 @@ struct Blocks {             // what is kept of each block of kBlockVectors vecto
 
 CROSSENT_INLINE int64_t rounded_up(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-struct Allocator {  // hands out 64-byte aligned pieces, or only counts them
-    char* next;
+struct Allocator {  // hands out 64-byte aligned pieces; from address 0 on it only counts
+    uintptr_t next;
     template <class T>
     CROSSENT_MEMBER T* take(int64_t count) {
         T* piece = (T*)next;
-        next += rounded_up(count * int64_t(sizeof(T)));
+        next += uintptr_t(rounded_up(count * int64_t(sizeof(T))));
         return piece;
     }
 };
@@ -318,8 +318,9 @@ static __attribute__((noinline)) double refined(const X* x, int64_t n, const Blo
                                                 double own, double rest) {
     double exact = own;
     bool any = false;
-    // Without a table p is large, its last bit is one of the sum's, and equal terms err alike.
-    const double least = V::K > 1 ? rest / 16 : 0;
+    // Without a table a term errs by up to an ulp of float32, and equal terms err alike. From S = 1
+    // on that is a third of an ulp of nll, and below it every lane is summed again.
+    const double least = V::K == 1 && rest < 1 ? 0 : rest / 16;
     ExpReference<V> reference = {0, 0};
     double scale = 0;
     for (int64_t b = 0; b < count; ++b) {
@@ -379,12 +380,12 @@ static __attribute__((noinline)) Part sum_short(const X* x, int n, const Blocks<
     if (whole < n) Vd::store(terms + whole, exp_of_gap<sizeof(X) == 8>(e, Vd::load(tail), peaks));
     const double own = terms[owner];
     terms[owner] = 0;
-    Vd::vec sum = Vd::load(terms);
-    for (int i = Vd::W; i < n; i += Vd::W) sum = Vd::add(sum, Vd::load(terms + i));
+    LaneSums<sizeof(X) == 8> sum;
+    for (int i = 0; i < n; i += Vd::W) sum.add(Vd::load(terms + i));
     terms[owner] = own;
     for (int b = 0; b <= kShort / (kBlockVectors * Vd::W); ++b) blocks.reference[b] = {peak, 0};
     part.owner = owner;
-    part.rest = sum_of_lanes(sum) * 0x1p-500;
+    part.rest = sum.total() * 0x1p-500;
     part.broken = part.rest != part.rest;
     return part;
 }
@@ -549,7 +550,7 @@ struct GradientTerms {
     double by_p;     // coefficient of p_j: g_nll t + g_log_sum
     double by_t;     // of t_j: g_label_gap - g_nll
     double by_mean;  // of w_j / unmasked
-    double factor;   // 1 / temperature
+    double factor;   // 1 / temperature: what the terms above hold already
     // The entry with the largest target, where p_j - t_j would cancel.
     int64_t special;
     double special_value;
@@ -879,8 +880,12 @@ struct Worker {
         Found found = {};
         int64_t id = -1;
         double label_logit = 0;
+        bool lost_label = false;
         if (task.label_kind == Labels::ids) {
             id = integer_at(q, task.labels.number);
+            // Checked before, but another thread of the caller may have written there since.
+            lost_label = uint64_t(id) >= uint64_t(n);
+            if (lost_label) id = 0;
             label_logit = double(widened(x[id]));
         }
         Part part = sum_part<V, X>(x, n < kPart ? n : int64_t(kPart), scratch.blocks,
@@ -892,7 +897,7 @@ struct Worker {
             part = merged(part, next);
         }
         found.nan = part.broken;
-        found.broken = part.broken || part.owner < 0;
+        found.broken = part.broken || part.owner < 0 || lost_label;
         found.top = part.peak;
         found.rest = part.rest;
         found.owner = part.owner;
@@ -938,8 +943,9 @@ struct Worker {
             return;
         }
         const LabelPart& label = found.label;
-        const double factor = 1 / task.temperature, top = found.top;
+        const double factor = task.as_probabilities ? 1 : 1 / task.temperature, top = found.top;
         GradientTerms terms = {};
+        terms.factor = factor;
         terms.by_p = (g_nll * label.target_sum + g_log_sum) * factor;
         terms.by_t = (g_label_gap - g_nll) * factor;
         terms.by_mean = found.mean.unmasked > 0 ? g_mean * factor / double(found.mean.unmasked) : 0;
@@ -948,7 +954,7 @@ struct Worker {
         row.exponentials = scratch.exponentials;
         row.target = task.label_kind == Labels::distribution ? scratch.target : nullptr;
         row.weight = task.class_weight;
-        row.slope = task.softcap != 0 ? scratch.slope : nullptr;
+        row.slope = task.softcap != 0 && !task.as_probabilities ? scratch.slope : nullptr;
         row.n = n;
         row.with_mean = task.with_mean && g_mean != 0;
         row.masks = row.with_mean && found.mean.unmasked < n;
@@ -990,7 +996,7 @@ struct Worker {
         const double minus_one = is_peak ? -found.rest / (1 + found.rest) : p - 1;
         double g = g_nll * (label.largest * minus_one + label.others * p) + g_log_sum * p +
                    g_label_gap * label.largest;
-        g /= task.temperature;
+        g *= terms.factor;
         if (row.with_mean && !(row.masks && logit == -INFINITY)) {
             g += terms.by_mean * (row.weight ? row.weight[j] : 1);
         }
@@ -1083,7 +1089,7 @@ static bool rows_as(const SoftmaxTask& task, int64_t begin, int64_t end, Scratch
     int64_t tile = (int64_t(1) << 18) / (n + 1);
     tile = direct_in && direct_out ? 1 : tile < 1 ? 1 : tile > 16 ? 16 : tile;
 
-    Allocator use = {nullptr};
+    Allocator use = {0};
     Worker<V, X, O> worker = {task, {}, nullptr};
     X0* tile_in = nullptr;
     O* tile_out = nullptr;
@@ -1102,9 +1108,9 @@ static bool rows_as(const SoftmaxTask& task, int64_t begin, int64_t end, Scratch
         tile_out = direct_out ? nullptr : use.take<O>(tile * n);
     };
     lay_out();
-    char* start = memory.reserve(size_t(use.next - (char*)nullptr));
+    char* start = memory.reserve(size_t(use.next));
     if (start == nullptr) return false;
-    use.next = start;
+    use.next = uintptr_t(start);
     lay_out();
 
     for (int64_t first = begin; first < end; first += tile) {
