@@ -334,10 +334,11 @@ def test_counts_on_record_are_those_of_the_kernels(modules):
 def test_callgrind_counts_each_kernel_by_itself(modules):
     if examine().native is None:
         pytest.skip("run from sources without the native core")
-    (instruction_set, *_) = modules.instructions.instruction_sets()
+    instruction_set = modules.instructions.instruction_sets()[-1]
     counts = modules.instructions.counted(instruction_set)
     assert list(counts) == list(modules.instructions.kernels())
     assert min(counts.values()) > 10_000
     rows, row = (counts[f"ids, float32, {shape}, loss"] for shape in ("64x1000", "1x150000"))
-    assert 2 < row / rows < 2.7  # 150,000 logits beside 64,000
+    # 150,000 logits beside 64,000, where x86-64-v2 sums the confident rows again.
+    assert (1.4 if instruction_set == "x86-64-v2" else 1.3) < row / rows < 2.7
     assert counts["ids, float32, 64x1000, loss + gradient"] > rows
