@@ -1,30 +1,95 @@
-"""Which library owns the arguments: an `if` ladder over the libraries already imported."""
+"""Which library owns the arguments: an `if` ladder, with ordinary imports.
 
+Nothing is imported for a library whose arrays nobody passes. No importlib, no table of modules:
+torch.compile follows this file.
+"""
+
+import sys
 from typing import Any
 
 from crossent import numpy
-from crossent.errors import DTypeError
+from crossent.errors import ArgumentError, DTypeError
 
 # Libraries whose arrays would lose their gradients or their device if NumPy converted them quietly.
-_FOREIGN = ("torch", "jax", "jaxlib", "tensorflow", "keras", "mlx", "cupy")
+_FOREIGN = ("mlx", "cupy")
 
 
 def library_of(**arguments: Any) -> Any:
-    """The module of the library that owns the arguments; lists and Python numbers go with any."""
+    """The door to the library that owns the arguments; lists and Python numbers go with any.
+
+    NumPy arrays go with JAX and TensorFlow too, whose own functions take them everywhere.
+    """
+    found: Any = None
+    name_of_found = ""
     for name, value in arguments.items():
-        owner = type(value).__module__.partition(".")[0]
-        if owner in _FOREIGN:
-            raise DTypeError(
-                f"{name} must be a NumPy array, a list or a number; got {owner} "
-                f"{type(value).__name__}. Detach it and convert it with np.asarray({name}): "
-                f"{owner} is not supported yet."
+        library = _owner(name, value)
+        if library is None or library is found:
+            continue
+        if found is None or (found is numpy and library.takes_numpy):
+            found, name_of_found = library, name
+        elif not (library is numpy and found.takes_numpy):
+            one, other = (door.__name__.rpartition(".")[2] for door in (found, library))
+            raise ArgumentError(
+                f"{name} must belong to the same library as {name_of_found}; got {other} beside "
+                f"{one}. Convert one of them."
             )
+    return numpy if found is None else found
+
+
+def _owner(name: str, value: Any) -> Any:
+    """The door to a value's library; None for lists, numbers and None."""
+    if value is None or isinstance(value, (bool, int, float, list, tuple)):
+        return None
+    root = type(value).__module__.partition(".")[0]
+    if root == "numpy":
+        return numpy if getattr(value, "ndim", 0) else None
+    if root in _FOREIGN:
+        raise DTypeError(
+            f"{name} must be an array of NumPy, PyTorch, JAX or TensorFlow; got {root} "
+            f"{type(value).__name__}. Convert it with np.asarray({name})."
+        )
+    if root == "torch" or _is_instance(value, "torch", "Tensor"):
+        from crossent import torch
+
+        return torch
+    if root in ("jax", "jaxlib") or _is_instance(value, "jax", "Array"):
+        from crossent import jax
+
+        return jax
+    if root == "tensorflow" or _is_instance(value, "tensorflow", "Tensor"):
+        from crossent import tensorflow
+
+        return tensorflow
+    if root == "keras" and hasattr(value, "value"):  # keras.Variable holds its back end's tensor
+        return _owner(name, value.value)
     return numpy
 
 
+def _is_instance(value: Any, library: str, name: str) -> bool:
+    """Whether the value is of a class that somebody derived from a library's own."""
+    module = sys.modules.get(library)
+    return module is not None and isinstance(value, getattr(module, name))
+
+
 def fusing_library(scores: Any) -> Any:
-    """The module that may have a fused loss for these scores, or None: asked before any check."""
-    return numpy if type(scores).__module__ == "numpy" else None
+    """The door that may have a fused loss for these scores, or None: asked before any check."""
+    module = type(scores).__module__
+    if module == "numpy":
+        return numpy
+    root = module.partition(".")[0]
+    if root == "torch":
+        from crossent import torch
+
+        return torch
+    if root in ("jax", "jaxlib"):
+        from crossent import jax
+
+        return jax
+    if root == "tensorflow":
+        from crossent import tensorflow
+
+        return tensorflow
+    return None
 
 
 def kernel_for(array: Any) -> str:

@@ -30,7 +30,7 @@ EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float
 
 REDUCTIONS = ("mean", "sum", "mean_all", "none")
 
-Shape = tuple[int, ...]
+Shape = tuple[int, ...]  # TensorFlow's graphs have None where a length is not known yet
 
 
 def one_of(*, logits: Any, probs: Any, log_probs: Any) -> tuple[str, Any]:
@@ -135,7 +135,19 @@ def _conversion(dtype: str, otherwise: str) -> str:
     return otherwise
 
 
+def fits(shape: Shape, other: Shape) -> bool:
+    """Whether two shapes are, or may turn out to be, the same."""
+    return len(shape) == len(other) and all(
+        a == b or a is None or b is None for a, b in zip(shape, other, strict=True)
+    )
+
+
 def classes(name: str, shape: Shape, axis: int) -> int:
+    if shape[axis] is None:
+        raise ShapeError(
+            f"{name} must have a known number of classes; got shape {shape} with axis {axis}. "
+            "Set it with set_shape, or in the input signature."
+        )
     if shape[axis] == 0:
         raise ShapeError(
             f"{name} must have at least one class; got shape {shape} with axis {axis}. "
@@ -155,9 +167,9 @@ def is_distribution(shape: Shape, dtype: str, scores_shape: Shape, axis: int) ->
             f"{_conversion(dtype, names)}"
         )
     rows = scores_shape[:axis] + scores_shape[axis + 1 :]
-    if shape == scores_shape and not (scores_shape[axis] == 1 and dtype in INTEGERS):
+    if fits(shape, scores_shape) and not (scores_shape[axis] == 1 and dtype in INTEGERS):
         return True
-    if shape in (rows, (*scores_shape[:axis], 1, *scores_shape[axis + 1 :])):
+    if fits(shape, rows) or fits(shape, (*scores_shape[:axis], 1, *scores_shape[axis + 1 :])):
         return False
     raise ShapeError(
         f"labels must have shape {rows} (class ids) or {scores_shape} (a distribution) to match "
@@ -231,7 +243,7 @@ def num_classes(value: Any) -> None:
 
 
 def pos_weight(shape: Shape, scores_shape: Shape) -> None:
-    if shape not in ((), (1,), scores_shape[-1:]):
+    if shape not in ((), (1,)) and not fits(shape, scores_shape[-1:]):
         raise ShapeError(
             f"pos_weight must be a number or have one entry per label, shape {scores_shape[-1:]}, "
             f"for scores of shape {scores_shape}; got {shape}. "
@@ -239,20 +251,20 @@ def pos_weight(shape: Shape, scores_shape: Shape) -> None:
         )
 
 
-def row_weight_shape(shape: Shape, rows: Shape, name: str = "sample_weight") -> Shape:
-    """The weight's shape padded with ones behind, so that it broadcasts from the leading axes."""
-    padded = shape + (1,) * (len(rows) - len(shape))
-    if len(shape) > len(rows) or any(w not in (1, n) for w, n in zip(padded, rows, strict=True)):
+def row_weight_shape(shape: Shape, rows: Shape, name: str = "sample_weight") -> None:
+    """A weight broadcasts from the leading axes."""
+    leading = zip(shape, rows, strict=False)
+    if len(shape) > len(rows) or any(w not in (1, None, n) and n is not None for w, n in leading):
         raise ShapeError(
             f"{name} must match the leading axes of the row losses, shape {rows}; got {shape}. "
             "It may not enlarge the result: one weight per row, or 1 along an axis."
         )
-    return padded
 
 
 def elementwise(labels: Shape, scores_shape: Shape, name: str = "logits") -> None:
     """Labels and scores of an elementwise loss: the same shape but for a trailing 1."""
-    if scores_shape not in (labels, (*labels, 1), labels[:-1] if labels[-1:] == (1,) else labels):
+    trailing_one = labels[-1:] == (1,) and fits(labels[:-1], scores_shape)
+    if not (fits(labels, scores_shape) or fits((*labels, 1), scores_shape) or trailing_one):
         ids = labels == scores_shape[:-1] and name != "predictions"
         raise ShapeError(
             f"labels must have the shape of {name}, {scores_shape}; got {labels}. "
@@ -365,8 +377,11 @@ def _range_hint(labels: np.ndarray, bad: np.ndarray, *, distribution: bool) -> s
 
 
 @np.errstate(invalid="ignore")  # NaN may be compared
-def probability_values(name: str, probs: np.ndarray, axis: int | None) -> None:
+def probability_values(
+    name: str, probs: np.ndarray, axis: int | None, kept: np.ndarray | None = None
+) -> None:
     """Probabilities lie in [0, 1] and sum to 1 over a class axis. NaN passes: its loss is NaN."""
+    probs, axis = _kept_rows(probs, axis, kept)
     bad = (probs < 0) | (probs > 1)
     if bad.any():
         raise ScoreError(
@@ -386,8 +401,11 @@ def _probability_hint(name: str, probs: np.ndarray) -> str:
 
 
 @np.errstate(invalid="ignore")  # NaN may be compared
-def log_probability_values(name: str, log_probs: np.ndarray, axis: int | None) -> None:
+def log_probability_values(
+    name: str, log_probs: np.ndarray, axis: int | None, kept: np.ndarray | None = None
+) -> None:
     """Log-probabilities are <= 0; over a class axis their exponentials sum to 1."""
+    log_probs, axis = _kept_rows(log_probs, axis, kept)
     bad = log_probs > 0
     if bad.any():
         meant = "logits" if ((log_probs < 0) | (log_probs > 1)).any() else "probs"
@@ -397,6 +415,16 @@ def log_probability_values(name: str, log_probs: np.ndarray, axis: int | None) -
     if axis is not None:
         sums = np.exp(log_probs.astype(np.float64)).sum(axis=axis)
         _check_sums(name, sums, log_probs, axis)
+
+
+def _kept_rows(
+    scores: np.ndarray, axis: int | None, kept: np.ndarray | None
+) -> tuple[np.ndarray, int | None]:
+    """The scores with NaN, which passes all checks, in the rows that are not kept."""
+    if kept is None or axis is None:
+        return scores, axis
+    nan = np.asarray(np.nan, scores.dtype)
+    return np.where(kept[..., None], np.moveaxis(scores, axis, -1), nan), -1
 
 
 def _check_sums(name: str, sums: np.ndarray, values: np.ndarray, axis: int) -> None:

@@ -12,7 +12,7 @@ from crossent import _checks
 from crossent._arrays import library_of
 from crossent._row_stats import RowOptions, statistics_of_probs, surprisal
 from crossent.errors import OptionError
-from crossent.losses import softmax_target
+from crossent.losses import check_probabilities, softmax_target
 
 
 def entropy(
@@ -51,7 +51,7 @@ def entropy(
     """
     kind, scores = _checks.one_of(logits=logits, probs=probs, log_probs=log_probs)
     library, scores, axis = _scores(kind, scores, axis)
-    _check_values(library, kind, scores, axis)
+    check_probabilities(library, kind, scores, axis)
     xp = library.namespace(scores)
     with library.quiet():
         rows = xp.moveaxis(scores, axis, -1)
@@ -352,16 +352,10 @@ def log_sum_exp(x: Any, axis: int = -1) -> Any:
 def _scores(kind: str, value: Any, axis: int) -> tuple[Any, Any, int]:
     """The scores as floats, their library, and the class axis."""
     library, scores = _reals(kind, value)
-    axis = _checks.class_axis(axis, scores.ndim)
-    _checks.classes(kind, scores.shape, axis)
+    shape = library.shape(scores)
+    axis = _checks.class_axis(axis, len(shape))
+    _checks.classes(kind, shape, axis)
     return library, scores, axis
-
-
-def _check_values(library: Any, kind: str, scores: Any, axis: int) -> None:
-    if kind == "probs":
-        _checks.probability_values(kind, library.checked(scores), axis)
-    elif kind == "log_probs":
-        _checks.log_probability_values(kind, library.checked(scores), axis)
 
 
 def _surprisal_and_probability(xp: Any, kind: str, rows: Any) -> tuple[Any, Any]:
@@ -399,6 +393,8 @@ def _compared(
             value = statistics_of_probs(
                 xp, xp.widen(rows), of, None, log=kind == "log_probs", with_mean=False
             ).nll
+        if target.poison is not None:
+            value = value * target.poison
         if less_entropy and not target.is_ids:
             q = xp.widen(target.labels)
             value = value + xp.sum(q * xp.log(xp.where(q == 0, 1.0, q)), axis=-1)
@@ -422,7 +418,7 @@ def _activation(name: str, x: Any) -> Any:
 
 def _of_probability(p: Any, of: Callable[[Any, Any], Any]) -> Any:
     library, values = _reals("p", p)
-    _checks.probability_values("p", library.checked(values), None)
+    library.check_values(_checks.probability_values, "p", values, None)
     xp = library.namespace(values)
     with library.quiet():
         return xp.returned(of(xp, xp.widen(values)), library.result_dtype(values))
@@ -432,7 +428,7 @@ def _reals(name: str, value: Any) -> tuple[Any, Any]:
     """The values as floats (integers become float64), and their library."""
     library = library_of(**{name: value})
     values = library.as_array(name, value)
-    _checks.numeric(name, library.dtype_name(values), values.shape)
+    _checks.numeric(name, library.dtype_name(values), library.shape(values))
     return library, library.as_floats(values)
 
 

@@ -478,19 +478,20 @@ def mean_squared_error(
     )
     predictions = library.as_floats(_numeric(library, "predictions", predictions))
     labels = _numeric(library, "labels", labels)
-    rows, dtype = predictions.shape, library.result_dtype(predictions)
-    _checks.elementwise(labels.shape, rows, "predictions")
+    rows, dtype = library.shape(predictions), library.result_dtype(predictions)
+    _checks.elementwise(library.shape(labels), rows, "predictions")
     weight = _row_weight(library, sample_weight, rows)
     xp = library.namespace(predictions, labels, weight)
     with library.quiet():
-        error = xp.widen(predictions) - xp.reshape(xp.widen(labels), rows)
+        error = xp.widen(predictions) - _of_rank(xp.widen(labels), len(rows))
+        if weight is not None:  # NaN that does not count must not reach the derivative
+            error = xp.where((weight == 0) & ~xp.isfinite(error), 0.0, error)
         return _reduced(
             xp,
-            _scaled(xp, xp.times(error, error), weight),
+            _scaled(xp, error * error, weight),
             None,
             weight,
             None,
-            rows,
             dtype,
             reduction,
             _divisor(library, normalizer),
@@ -544,29 +545,27 @@ def label_weight(
             "divide."
         )
     library = library_of(labels=labels, class_weight=class_weight, sample_weight=sample_weight)
-    labels = library.as_array("labels", labels)
-    _checks.numeric("labels", library.dtype_name(labels), labels.shape)
+    labels = _numeric(library, "labels", labels)
+    shape, kind = library.shape(labels), library.dtype_name(labels)
     if num_classes is not None:
         _checks.num_classes(num_classes)
     elif class_weight is not None:
         weights = _numeric(library, "class_weight", class_weight)
-        num_classes = _checks.class_weight(weights.shape, None)
-    kind = library.dtype_name(labels)
-    if num_classes is None or kind in _checks.INTEGERS:
-        scores_shape, last = (*labels.shape, num_classes or 1), labels.ndim
-        if num_classes is None:
-            _checks.ignore_index(ignore_index, False)
-            rows, xp = labels.shape, library.namespace(labels)
-            kept = None if ignore_index is None else xp.stop_gradient(labels) != ignore_index
-            weight = _row_weight(library, sample_weight, rows)
-            xp = library.namespace(weight)
-            return _denominator(xp, None, weight, kept, rows, reduction)[()]
+        num_classes = _checks.class_weight(library.shape(weights), None)
+    if num_classes is None:
+        _checks.ignore_index(ignore_index, False)
+        xp = library.namespace(labels)
+        kept = None if ignore_index is None else _kept(xp, labels, ignore_index)
+        weight = _row_weight(library, sample_weight, shape)
+        xp = library.namespace(labels, weight)
+        return _denominator(xp, labels, None, weight, kept, reduction)
+    if kind in _checks.INTEGERS:
+        scores_shape, last = (*shape, num_classes), len(shape)
     else:
-        last = _checks.class_axis(axis, labels.ndim, "labels")
-        scores_shape = labels.shape
-        if labels.shape[last] != num_classes:
+        scores_shape, last = shape, _checks.class_axis(axis, len(shape), "labels")
+        if shape[last] != num_classes:
             raise ShapeError(
-                f"labels must have {num_classes} entries on axis {axis}; got shape {labels.shape}. "
+                f"labels must have {num_classes} entries on axis {axis}; got shape {shape}. "
                 "Class ids are integers."
             )
     target = _softmax_target(library, labels, scores_shape, last, class_weight, ignore_index)
@@ -574,7 +573,8 @@ def label_weight(
     weight = _row_weight(library, sample_weight, rows)
     xp = library.namespace(target.labels, target.class_weight, weight)
     row_weight = _label_row_weight(xp, target)
-    return _denominator(xp, row_weight, weight, target.kept, rows, reduction)[()]
+    like = target.labels if target.is_ids else row_weight
+    return _denominator(xp, like, row_weight, weight, target.kept, reduction)
 
 
 # ---- the softmax family
@@ -586,7 +586,9 @@ class _Target(NamedTuple):
     labels: Any  # class ids (valid, 0 where ignored), or a distribution with the class axis last
     is_ids: bool
     kept: Any  # mask of the rows that count, or None for all
-    class_weight: Any  # float64 (classes,), or None
+    class_weight: Any  # widened, (classes,), or None
+    # 1, or NaN in rows whose label is invalid, where a program is compiled; None: all were checked.
+    poison: Any
 
 
 class _Rows(NamedTuple):
@@ -656,9 +658,10 @@ def _softmax_loss(
         normalizer=normalizer,
     )
     scores = library.as_scores(kind, scores)
-    _checks.scores(kind, library.dtype_name(scores), scores.shape)
-    axis = _checks.class_axis(axis, scores.ndim)
-    rows = scores.shape[:axis] + scores.shape[axis + 1 :]
+    shape = library.shape(scores)
+    _checks.scores(kind, library.dtype_name(scores), shape)
+    axis = _checks.class_axis(axis, len(shape))
+    rows = shape[:axis] + shape[axis + 1 :]
     target = softmax_target(library, kind, scores, labels, axis, class_weight, ignore_index)
     weight = _row_weight(library, sample_weight, rows)
     xp = library.namespace(scores, target.labels, target.class_weight, weight)
@@ -666,19 +669,20 @@ def _softmax_loss(
         problem = _Rows(
             xp,
             kind,
-            xp.moveaxis(scores, axis, -1),
+            _without_idle(xp, kind, xp.moveaxis(scores, axis, -1), target.kept, weight),
             target,
             smoothing,
             RowOptions(softcap, temperature, with_mean=smoothing > 0),
         )
         losses, row_weight = _row_losses(of_nll, problem, z)
+        if target.poison is not None:
+            losses = losses * target.poison
         return _reduced(
             xp,
             _scaled(xp, losses, weight),
             row_weight,
             weight,
             target.kept,
-            rows,
             library.result_dtype(scores),
             reduction,
             _divisor(library, normalizer),
@@ -711,12 +715,22 @@ def softmax_target(
     ignore_index: int | None,
 ) -> _Target:
     """Checked labels for scores of one kind; the scores' own values are checked too."""
-    _checks.classes(kind, scores.shape, axis)
+    shape = library.shape(scores)
+    _checks.classes(kind, shape, axis)
     labels = library.as_array("labels", labels)
-    target = _softmax_target(library, labels, scores.shape, axis, class_weight, ignore_index)
-    if kind != "logits":
-        library.check_probabilities(kind, scores, axis, target.kept)
+    target = _softmax_target(library, labels, shape, axis, class_weight, ignore_index)
+    check_probabilities(library, kind, scores, axis, target.kept)
     return target
+
+
+def check_probabilities(
+    library: Any, kind: str, scores: Any, axis: int | None, kept: Any = None
+) -> None:
+    """Checks the values of probabilities or their logs; ignored rows may hold anything."""
+    if kind == "probs":
+        library.check_values(_checks.probability_values, kind, scores, axis, kept)
+    elif kind == "log_probs":
+        library.check_values(_checks.log_probability_values, kind, scores, axis, kept)
 
 
 def _softmax_target(
@@ -728,27 +742,43 @@ def _softmax_target(
     ignore_index: int | None,
 ) -> _Target:
     num_classes = scores_shape[axis]
-    dtype = library.dtype_name(labels)
-    distribution = _checks.is_distribution(labels.shape, dtype, scores_shape, axis)
+    dtype, shape = library.dtype_name(labels), library.shape(labels)
+    distribution = _checks.is_distribution(shape, dtype, scores_shape, axis)
     _checks.ignore_index(ignore_index, distribution)
     weights = _class_weight(library, class_weight, num_classes)
+    xp = library.namespace(labels)
     if distribution:
-        _checks.distribution_values(library.checked(labels), axis)
-        xp = library.namespace(labels)
-        return _Target(xp.moveaxis(labels, axis, -1), False, None, weights)
-    _checks.id_dtype(dtype, labels.shape, num_classes)
-    _checks.id_values(library.checked(labels), num_classes, ignore_index)
-    rows = scores_shape[:axis] + scores_shape[axis + 1 :]
-    ids, kept = library.class_ids(labels, rows, ignore_index)
-    return _Target(ids, True, kept, weights)
+        checked = library.check_values(_checks.distribution_values, labels, axis)
+        rows = xp.moveaxis(labels, axis, -1)
+        poison = None if checked else _distribution_poison(xp, rows, dtype)
+        return _Target(rows, False, None, weights, poison)
+    _checks.id_dtype(dtype, shape, num_classes)
+    checked = library.check_values(_checks.id_values, labels, num_classes, ignore_index)
+    if len(shape) == len(scores_shape):  # a 1 at the class axis
+        labels = xp.moveaxis(labels, axis, -1)[..., 0]
+    ids, kept = library.class_ids(labels, ignore_index)
+    if checked:
+        return _Target(ids, True, kept, weights, None)
+    inside = (ids >= 0) & (ids < num_classes)
+    poison = xp.where(inside, xp.widen(1.0), xp.nan)
+    return _Target(xp.where(inside, ids, 0), True, kept, weights, poison)
+
+
+def _distribution_poison(xp: Any, labels: Any, dtype: str) -> Any:
+    """1, or NaN in rows that are no distributions, as `_checks.distribution_values` has it."""
+    q = xp.stop_gradient(xp.widen(labels))
+    outside = xp.sum(xp.where((q >= 0) & (q <= 1), xp.zeros_like(q), 1.0), axis=-1)
+    off = xp.abs(xp.sum(q, axis=-1) - 1)
+    tolerance = _checks.sum_tolerance(dtype, q.shape[-1])
+    return xp.where((outside == 0) & (off <= tolerance), xp.widen(1.0), xp.nan)
 
 
 def _class_weight(library: Any, class_weight: Any, num_classes: int) -> Any:
     if class_weight is None:
         return None
     weights = _numeric(library, "class_weight", class_weight)
-    _checks.class_weight(weights.shape, num_classes)
-    _checks.class_weight_values(library.checked(weights))
+    _checks.class_weight(library.shape(weights), num_classes)
+    library.check_values(_checks.class_weight_values, weights)
     return library.namespace(weights).widen(weights)
 
 
@@ -948,14 +978,14 @@ def _sigmoid_loss(
         normalizer=normalizer,
     )
     scores = library.as_scores(kind, scores)
-    _checks.scores(kind, library.dtype_name(scores), scores.shape)
-    rows = scores.shape
-    labels, kept = _sigmoid_labels(library, kind, scores, labels, ignore_index)
+    rows = library.shape(scores)
+    _checks.scores(kind, library.dtype_name(scores), rows)
+    labels, kept, poison = _sigmoid_labels(library, kind, scores, labels, ignore_index)
     positive = _pos_weight(library, pos_weight, rows)
     weight = _row_weight(library, sample_weight, rows)
     xp = library.namespace(scores, labels, positive, weight)
     with library.quiet():
-        x, z = scores, xp.reshape(labels, rows)
+        x, z = scores, labels
         if kept is not None:
             z = xp.where(kept, xp.widen(z), 0.0)
         if s:
@@ -971,51 +1001,80 @@ def _sigmoid_loss(
             )
             losses = _scaled(xp, losses, weight)
         if hidden is not None:
-            losses = xp.where(hidden, _scaled(xp, xp.nan, weight), losses)
+            losses = xp.where(hidden, _scaled(xp, xp.widen(xp.nan), weight), losses)
+        if poison is not None:
+            losses = losses * poison
         return _reduced(
             xp,
             losses,
             None,
             weight,
             kept,
-            rows,
             library.result_dtype(scores),
             reduction,
             _divisor(library, normalizer),
         )
 
 
+def _idle(kept: Any, weight: Any) -> Any:
+    """Rows that do not count, or None if all may."""
+    idle = None if kept is None else ~kept
+    if weight is None:
+        return idle
+    return weight == 0 if idle is None else idle | (weight == 0)
+
+
+def _without_idle(xp: Any, kind: str, rows: Any, kept: Any, weight: Any) -> Any:
+    """The scores, where a row that does not count cannot bring NaN into an automatic derivative."""
+    idle = _idle(kept, weight)
+    return rows if idle is None else xp.hide(rows, idle, 1.0 if kind == "probs" else 0.0)
+
+
 def _idle_nan(xp: Any, x: Any, kept: Any, weight: Any) -> Any:
     """Elements that are NaN and do not count: a coefficient of 0 would become NaN in them."""
-    idle: Any = False if kept is None else ~kept
-    if weight is not None:
-        idle = idle | (weight == 0)
-    return None if idle is False else idle & xp.isnan(x)
+    idle = _idle(kept, weight)
+    return None if idle is None else idle & xp.isnan(x)
 
 
 def _sigmoid_labels(
     library: Any, kind: str, scores: Any, labels: Any, ignore_index: int | None
-) -> tuple[Any, Any]:
-    """Checked labels, and the mask of the elements that count (None: all)."""
-    labels = library.as_array("labels", labels)
-    _checks.numeric("labels", library.dtype_name(labels), labels.shape)
-    _checks.elementwise(labels.shape, scores.shape, kind)
-    values = library.checked(labels)
-    _checks.sigmoid_label_values(values, ignore_index)
-    if kind == "probs":
-        _checks.probability_values(kind, library.checked(scores), None)
-    elif kind == "log_probs":
-        _checks.log_probability_values(kind, library.checked(scores), None)
-    kept = None if ignore_index is None else (values != ignore_index).reshape(scores.shape)
-    return labels, kept
+) -> tuple[Any, Any, Any]:
+    """Checked labels, the mask of the elements that count (None: all), and the poison."""
+    labels = _numeric(library, "labels", labels)
+    rows = library.shape(scores)
+    _checks.elementwise(library.shape(labels), rows, kind)
+    checked = library.check_values(_checks.sigmoid_label_values, labels, ignore_index)
+    check_probabilities(library, kind, scores, None)
+    xp = library.namespace(labels)
+    labels = _of_rank(labels, len(rows))
+    kept = None if ignore_index is None else _kept(xp, labels, ignore_index)
+    if checked:
+        return labels, kept, None
+    z = xp.stop_gradient(xp.widen(labels))
+    allowed = (z >= 0) & (z <= 1)
+    if kept is not None:
+        allowed = allowed | ~kept
+    return labels, kept, xp.where(allowed, xp.widen(1.0), xp.nan)
+
+
+def _kept(xp: Any, labels: Any, ignore_index: int) -> Any:
+    # Compared as floats: torch would wrap -100 around to fit unsigned labels.
+    return xp.stop_gradient(xp.widen(labels)) != float(ignore_index)
+
+
+def _of_rank(x: Any, rank: int) -> Any:
+    """The array with a 1 behind added, or taken away."""
+    if x.ndim == rank:
+        return x
+    return x[..., None] if x.ndim < rank else x[..., 0]
 
 
 def _pos_weight(library: Any, pos_weight: Any, rows: tuple[int, ...]) -> Any:
     if pos_weight is None:
         return None
     weights = _numeric(library, "pos_weight", pos_weight)
-    _checks.pos_weight(weights.shape, rows)
-    _checks.pos_weight_values(library.checked(weights))
+    _checks.pos_weight(library.shape(weights), rows)
+    library.check_values(_checks.pos_weight_values, weights)
     return library.namespace(weights).widen(weights)
 
 
@@ -1059,7 +1118,7 @@ def _binary_surprisals(xp: Any, kind: str, x: Any) -> tuple[Any, Any]:
 
 def _numeric(library: Any, name: str, value: Any) -> Any:
     array = library.as_array(name, value)
-    _checks.numeric(name, library.dtype_name(array), array.shape)
+    _checks.numeric(name, library.dtype_name(array), library.shape(array))
     return array
 
 
@@ -1067,22 +1126,22 @@ def _row_weight(library: Any, sample_weight: Any, rows: tuple[int, ...]) -> Any:
     if sample_weight is None:
         return None
     weight = _numeric(library, "sample_weight", sample_weight)
-    padded = _checks.row_weight_shape(weight.shape, rows)
-    _checks.sample_weight_values(library.checked(weight))
-    xp = library.namespace(weight)
-    return xp.reshape(xp.widen(weight), padded)
+    _checks.row_weight_shape(library.shape(weight), rows)
+    library.check_values(_checks.sample_weight_values, weight)
+    weight = library.namespace(weight).widen(weight)
+    return weight[(..., *[None] * (len(rows) - weight.ndim))]
 
 
 def _divisor(library: Any, normalizer: Any) -> Any:
     if normalizer is None:
         return None
     value = _numeric(library, "normalizer", normalizer)
-    if value.shape != ():
+    if library.shape(value) != ():
         raise ShapeError(
-            f"normalizer must be one number; got shape {value.shape}. "
+            f"normalizer must be one number; got shape {library.shape(value)}. "
             "Add it up first, e.g. with label_weight(...)."
         )
-    _checks.normalizer_value(library.checked(value))
+    library.check_values(_checks.normalizer_value, value)
     xp = library.namespace(value)
     return xp.stop_gradient(xp.widen(value))
 
@@ -1097,7 +1156,6 @@ def _reduced(
     row_weight: Any,
     sample_weight: Any,
     kept: Any,
-    rows: tuple[int, ...],
     dtype: Any,
     reduction: str,
     normalizer: Any,
@@ -1108,21 +1166,19 @@ def _reduced(
     if reduction == "none":
         return xp.returned(losses, dtype)
     if normalizer is None and reduction != "sum":
-        normalizer = _denominator(xp, row_weight, sample_weight, kept, rows, reduction)
+        normalizer = _denominator(xp, losses, row_weight, sample_weight, kept, reduction)
     return xp.total(losses, normalizer, dtype)
 
 
 def _denominator(
-    xp: Any, row_weight: Any, sample_weight: Any, kept: Any, rows: tuple[int, ...], reduction: str
+    xp: Any, like: Any, row_weight: Any, sample_weight: Any, kept: Any, reduction: str
 ) -> Any:
-    """What "mean" or "mean_all" divides by, float64."""
+    """What "mean" or "mean_all" divides by, widened; `like` has the shape of the rows."""
     if reduction == "mean_all" or (row_weight is None and sample_weight is None):
-        count = math.prod(rows) if kept is None else kept.sum()
-        return xp.widen(count)
-    weight: Any = 1.0
+        return xp.count(like) if kept is None else xp.sum(xp.widen(kept))
+    weight: Any = xp.widen(xp.zeros_like(like)) + 1
     for part in (row_weight, sample_weight):
         weight = weight if part is None else weight * part
-    weight = xp.broadcast_to(weight, rows)
     return xp.total(weight if kept is None else xp.where(kept, weight, 0.0))
 
 

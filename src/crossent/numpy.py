@@ -213,19 +213,20 @@ def dtype_name(array: Any) -> str:
     return {"U": "str", "S": "bytes"}.get(array.dtype.kind, str(array.dtype.name))
 
 
+def shape(array: Any) -> tuple[int, ...]:
+    """The lengths of the axes."""
+    return tuple(array.shape)
+
+
 def checked(array: Any) -> Any:
-    """The values as a plain array for the checks of values, which run eagerly on NumPy."""
+    """The values as a plain array."""
     return stripped(array)
 
 
-def check_probabilities(kind: str, scores: Any, axis: int, kept: Any) -> None:
-    """Checks the values of probabilities or their logs; ignored rows may hold anything."""
-    values = checked(scores)
-    if kept is not None:
-        values, axis = np.moveaxis(values, axis, -1), -1
-        values = np.where(kept[..., None], values, np.asarray(np.nan, values.dtype))
-    check = _checks.probability_values if kind == "probs" else _checks.log_probability_values
-    check(kind, values, axis)
+def check_values(check: Callable[..., None], *arguments: Any) -> bool:
+    """Runs a check of values; True: it could be run."""
+    check(*(stripped(argument) for argument in arguments))
+    return True
 
 
 def kernel_for(array: Any) -> str:
@@ -237,18 +238,17 @@ def kernel_for(array: Any) -> str:
     return _numpy_native.kernel if known else f"formula: no kernel for {name}"
 
 
-def class_ids(labels: Any, rows: tuple[int, ...], ignored: int | None) -> tuple[np.ndarray, Any]:
-    """Class ids as indices of shape `rows`, 0 where ignored, and the kept rows (None: all)."""
+def class_ids(labels: Any, ignored: int | None) -> tuple[np.ndarray, Any]:
+    """Class ids as indices, 0 where ignored, and the kept rows (None: all)."""
     if is_traced(labels):
         raise DTypeError(
             f"labels must be a distribution to be differentiated; got class ids of shape "
             f"{labels.shape}. Class ids have no gradient."
         )
-    plain = labels.reshape(rows)
     if ignored is None:
-        return plain.astype(np.int64, copy=False), None
-    kept = plain != ignored
-    return np.where(kept, plain, 0).astype(np.int64), kept
+        return labels.astype(np.int64, copy=False), None
+    kept = labels != ignored
+    return np.where(kept, labels, 0).astype(np.int64), kept
 
 
 def _narrowed(gradient: Any, dtype: Any) -> Any:

@@ -263,11 +263,12 @@ class Profile:
         if paired.layout != "ids" and weights.ndim > len(rows):
             rows = (*rows, self.columns)
         try:
-            shape = row_weight_shape(weights.shape, rows, "sample_weight")
+            row_weight_shape(weights.shape, rows, "sample_weight")
         except ShapeError as error:
             self._note("E", "sample_weight", str(error), int(numbers[0]) if len(numbers) else 0)
             return np.ones(len(numbers), np.bool_)
-        spread = np.broadcast_to(weights.astype(np.float64).reshape(shape), rows)
+        padded = (*weights.shape, *[1] * (len(rows) - weights.ndim))
+        spread = np.broadcast_to(weights.astype(np.float64).reshape(padded), rows)
         spread = spread.reshape(len(numbers), spread.size // max(len(numbers), 1))
         weighted = np.ones(len(numbers), np.bool_)
         weighted[kept] = self.weights.see(spread[kept], numbers[kept])

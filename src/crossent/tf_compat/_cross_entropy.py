@@ -108,7 +108,7 @@ def sparse_losses(labels: Any, logits: Any) -> Any:
     bad = (values < 0) | (values >= classes)
     if bad.any():
         raise InvalidArgumentError(_out_of_range(values, bad, classes))
-    ids, _ = library.class_ids(labels, labels.shape, None)
+    ids, _ = library.class_ids(labels, None)
     xp = library.namespace(logits)
     with library.quiet():
         return xp.returned(xp.row_statistics(logits, ids, None, RowOptions()).nll, logits.dtype)

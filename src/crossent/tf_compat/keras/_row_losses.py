@@ -164,7 +164,7 @@ def sparse(
         _check_label_shape(generation, labels.shape, scores.shape)
         kept = kept_rows(labels, ignore_class, rows)
         _check_ids(library.checked(labels).reshape(rows), kept, scores.shape[-1])
-        ids, _ = library.class_ids(labels, rows, ignore_class)
+        ids, _ = library.class_ids(labels.reshape(rows), ignore_class)
         if not from_logits:
             clip = Clip(generation.settings.epsilon(), y_pred.dtype)
             scores = xp.log(clip.between(xp, xp.widen(scores)))
@@ -185,7 +185,7 @@ def kept_rows(y_true: Any, ignore_class: int | None, rows: Shape) -> Any:
         )
     library, labels = tensors(y_true=y_true)
     with library.quiet():
-        return library.class_ids(labels, rows, ignore_class)[1]
+        return library.class_ids(labels.reshape(rows), ignore_class)[1]
 
 
 def kl_divergence(generation: Generation, y_true: Any, y_pred: Any) -> Any:

@@ -1,0 +1,89 @@
+"""The formula as a library runs it by itself: the composite functions of a namespace.
+
+A library's namespace derives from `Formula` and has the primitive functions, in NumPy's names and
+semantics; what the losses ask for beyond them is composed here of `_row_stats`, and the library
+differentiates it. So a namespace runs on any device, compiled or not, forwards and backwards, as
+often as wanted. Where there are kernels, a namespace puts them in place of these methods.
+"""
+
+import math
+from typing import Any
+
+from crossent import _row_stats
+from crossent._row_stats import RowOptions, RowStatistics
+
+
+class Formula:
+    """Composite functions; `self` has the primitive ones.
+
+    Beside the names that `_row_stats` uses these are `integer(x)`: whether an array holds integers;
+    `as_wide(x)`: whether the arithmetic is no wider than this array; and `result_dtype(x)`.
+    """
+
+    inf = math.inf
+    nan = math.nan
+
+    def __getattr__(self, name: str) -> Any:
+        # For mypy: the primitive functions are those of the derived class.
+        raise AttributeError(f"{type(self).__name__} has no {name}")
+
+    def row_statistics(
+        self, logits: Any, labels: Any, class_weight: Any, options: RowOptions
+    ) -> RowStatistics:
+        """Statistics of each row, see `_row_stats`."""
+        of_labels = labels if self.integer(labels) else self.widen(labels)
+        options = self._options(logits, options)
+        return _row_stats.row_statistics(self, self.widen(logits), of_labels, class_weight, options)
+
+    def neg_log_probs(self, logits: Any, options: RowOptions) -> tuple[Any, Any]:
+        """-log softmax of every class, and each row's log-sum-exp."""
+        options = self._options(logits, options)
+        return _row_stats.neg_log_probs(self, self.widen(logits), options)
+
+    def probabilities(self, logits: Any) -> Any:
+        """Softmax of each row, as wide as arithmetic goes on with it."""
+        return _row_stats.softmax(self, self.widen(logits), self._options(logits, RowOptions()))
+
+    def softmax(self, logits: Any) -> Any:
+        """Softmax of each row."""
+        return self.returned(self.probabilities(logits), self.result_dtype(logits))
+
+    def log_softmax(self, logits: Any) -> Any:
+        """Its logarithm."""
+        options = self._options(logits, RowOptions())
+        result = _row_stats.log_softmax(self, self.widen(logits), options)
+        return self.returned(result, self.result_dtype(logits))
+
+    def log_sum_exp(self, logits: Any) -> Any:
+        """Log-sum-exp of each row."""
+        options = self._options(logits, RowOptions())
+        result = _row_stats.log_sum_exp(self, self.widen(logits), options)
+        return self.returned(result, self.result_dtype(logits))
+
+    def activation(self, name: str, x: Any) -> Any:
+        """One of `_row_stats.ACTIVATIONS`, element by element."""
+        result = _row_stats.ACTIVATIONS[name](self, self.widen(x))
+        return self.returned(result, self.result_dtype(x))
+
+    def sigmoid_loss(self, x: Any, z: Any, r: Any, w: Any) -> Any:
+        """Weight w times the sigmoid loss of every element."""
+        losses = _row_stats.sigmoid_loss(self, self.widen(x), self.widen(z), r)
+        return losses if w is None else self.times(w, losses)
+
+    def times(self, weight: Any, values: Any) -> Any:
+        """weight * values, where a weight of 0 gives 0 whatever the value.
+
+        Its derivative in the weight is there too, unless the value is infinite or NaN.
+        """
+        hidden = (weight == 0) & ~self.isfinite(values)
+        return weight * self.where(hidden, 0.0, values)
+
+    def hide(self, scores: Any, idle: Any, fill: float) -> Any:
+        """Fills rows that do not count and have no softmax: 0 * NaN is no derivative."""
+        peak = self.max(scores, axis=-1)
+        nan = self.sum(self.where(self.isnan(scores), 1.0, 0.0), axis=-1) > 0
+        hidden = idle & (nan | ~self.isfinite(peak))
+        return self.where(hidden[..., None], fill, scores)
+
+    def _options(self, logits: Any, options: RowOptions) -> RowOptions:
+        return options._replace(compensate=self.as_wide(logits))

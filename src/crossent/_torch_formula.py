@@ -1,0 +1,113 @@
+"""PyTorch's functions in NumPy's names: what the losses run on where no kernel does."""
+
+import math
+from typing import Any
+
+import torch
+
+from crossent._formula import Formula
+
+
+def result_dtype(array: Any) -> Any:
+    """float64 stays; everything narrower is returned as float32."""
+    return torch.float64 if array.dtype == torch.float64 else torch.float32
+
+
+def namespace(*arrays: Any) -> Any:
+    """The functions that losses are written in; on a CPU they compute in float64."""
+    device, is_wide = torch.device("cpu"), False
+    for array in arrays:
+        if isinstance(array, torch.Tensor):
+            is_wide = is_wide or array.dtype == torch.float64
+            device = array.device if array.device.type != "cpu" else device
+    return _Functions(device, torch.float64 if is_wide or device.type == "cpu" else torch.float32)
+
+
+class _Functions(Formula):
+    """The primitive functions on one device. A plain class: torch.compile follows its methods."""
+
+    def __init__(self, device: Any, wide: Any) -> None:
+        self.device, self.wide = device, wide
+
+    abs = staticmethod(torch.abs)
+    broadcast_to = staticmethod(torch.broadcast_to)
+    exp = staticmethod(torch.exp)
+    expm1 = staticmethod(torch.expm1)
+    isfinite = staticmethod(torch.isfinite)
+    isnan = staticmethod(torch.isnan)
+    log1p = staticmethod(torch.log1p)
+    moveaxis = staticmethod(torch.movedim)
+    ones_like = staticmethod(torch.ones_like)
+    reshape = staticmethod(torch.reshape)
+    result_dtype = staticmethod(result_dtype)
+    tanh = staticmethod(torch.tanh)
+    where = staticmethod(torch.where)
+    zeros_like = staticmethod(torch.zeros_like)
+
+    def arange(self, n: int) -> Any:
+        return torch.arange(n, device=self.device)
+
+    def argmax(self, x: Any, axis: int) -> Any:
+        return torch.argmax(x, dim=axis)
+
+    def max(self, x: Any, axis: int) -> Any:
+        return torch.amax(x, dim=axis)
+
+    def sum(self, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+        return x.sum() if axis is None else x.sum(dim=axis, keepdim=keepdims)
+
+    def pick(self, values: Any, ids: Any) -> Any:
+        return torch.gather(values, -1, ids[..., None])[..., 0]
+
+    def take(self, table: Any, ids: Any) -> Any:
+        return table[ids]
+
+    def count(self, x: Any) -> Any:
+        return self.widen(x.numel())
+
+    def widen(self, x: Any) -> Any:
+        if isinstance(x, torch.Tensor):
+            return x.to(self.wide)
+        return torch.tensor(x, dtype=self.wide, device=self.device)
+
+    def returned(self, x: Any, dtype: Any) -> Any:
+        return x.to(dtype)
+
+    def stop_gradient(self, x: Any) -> Any:
+        return x.detach()
+
+    def integer(self, x: Any) -> bool:
+        return not x.is_floating_point() and x.dtype != torch.bool
+
+    def as_wide(self, x: Any) -> bool:
+        return bool(x.dtype == self.wide)
+
+    def total(self, values: Any, divisor: Any = None, dtype: Any = None) -> Any:
+        """The sum of the values in `dtype`, over a divisor; 0 where the divisor is 0."""
+        values = values if dtype is None else values.to(dtype)
+        result = values.sum(dtype=self.wide)
+        if divisor is not None:
+            empty = divisor == 0
+            result = torch.where(empty, 0.0, result / torch.where(empty, 1.0, divisor))
+        return result if dtype is None else result.to(dtype)
+
+    def log(self, x: Any) -> Any:
+        """log x, with the derivative 0 at x = 0 where nothing flows back, and else infinite.
+
+        Two factors overflow in the derivative only: in the value they meet 0.
+        """
+        zero = x == 0
+        steep = _steep(zero, x) - math.inf
+        return torch.log(torch.where(zero, 1.0, x)) + torch.where(zero, steep, 0.0)
+
+    def power(self, x: Any, q: float) -> Any:
+        """x^q, 0 < q <= 1, with the same rule at x = 0."""
+        zero = x == 0
+        at_zero = _steep(zero, x) if q < 1 else x
+        return torch.where(zero, at_zero, torch.where(zero, 1.0, x) ** q)
+
+
+def _steep(zero: Any, x: Any) -> Any:
+    """0 where x is, with an infinite derivative."""
+    huge = torch.finfo(x.dtype).max ** 0.6
+    return torch.where(zero, x, 0.0) * huge * huge
