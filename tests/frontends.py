@@ -11,6 +11,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import crossent
+
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
@@ -21,6 +23,8 @@ class NumPy:
     module = "numpy"
     # Checks of values cannot run: an invalid label is a NaN row.
     is_compiled = False
+    # Numbers below the normal range may be 0.
+    flushes_to_zero = False
 
     def __init__(self, name="numpy"):
         self.name = name
@@ -44,14 +48,15 @@ class NumPy:
         """The NumPy array of the library's own."""
         return np.asarray(tensor)
 
+    def kernel_for(self, array):
+        return crossent.kernel_for(self.tensor(array))
+
     def value(self, loss, **options):
         return loss(**options)
 
     def value_and_grad(self, loss, wrt="logits", upstream=None, **options):
         """The value, and the derivative of `upstream` (default 1) times the value."""
-        from crossent.numpy import value_and_grad
-
-        return value_and_grad(loss, wrt=wrt, upstream=upstream, **options)
+        return crossent.numpy.value_and_grad(loss, wrt=wrt, upstream=upstream, **options)
 
     def _split(self, options):
         """The options that are arrays, as tensors, and the others."""
@@ -154,6 +159,7 @@ class Jax(NumPy):
     """Eager: operation by operation."""
 
     library = module = "jax"
+    flushes_to_zero = True
 
     def has(self, dtype):
         return np.dtype(dtype) != np.float64
@@ -228,6 +234,7 @@ class TensorFlow(NumPy):
     """Eager, with a GradientTape."""
 
     library = module = "tensorflow"
+    flushes_to_zero = True
 
     def tensor(self, array):
         import tensorflow as tf
