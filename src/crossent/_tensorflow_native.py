@@ -10,7 +10,7 @@ back is not 1.
 import ctypes
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import local
@@ -292,102 +292,89 @@ def _number(bits: int) -> float:
 
 
 class _Node:
-    """The inputs and attributes of an op, as a gradient function gets them."""
+    """Inputs and attributes of an op, as its gradient function gets them."""
 
     def __init__(self, family: _Family, op: Any) -> None:
         self.family = family
         names = (*family.attributes, *(f"{name}_bits" for name in family.numbers))
         self.attributes = {name: op.get_attr(name) for name in names}
         self.attributes["reduction"] = tf.compat.as_str(self.attributes["reduction"])
-        inputs = list(op.inputs)
-        self.arrays = {"logits": inputs.pop(0), "labels": inputs.pop(0)}
-        self.weights: dict[str, list[Any]] = {}
-        for name in (family.factor, "sample_weight", "normalizer"):
-            self.weights[name] = [inputs.pop(0) for _ in op.get_attr(f"T{name}")]
-        self.rest = inputs
+        self.lists = (family.factor, "sample_weight", "normalizer")
+        given = [name for name in self.lists if len(op.get_attr(f"T{name}"))]
+        names = ("logits", "labels", *given)
+        self.arrays = dict(zip(names, op.inputs, strict=False))
+        self.behind = list(op.inputs)[len(names) :]
         # In eager mode it is known which derivatives nobody asks for; a graph drops them later.
-        self.skipped = set(getattr(op, "skip_input_indices", None) or ())
-        self.names = ["logits", "labels", *(n for n, given in self.weights.items() if given)]
+        skipped = set(getattr(op, "skip_input_indices", None) or ())
+        self.wanted = [
+            name
+            for index, name in enumerate(names)
+            if index not in skipped
+            and name != "normalizer"
+            and self.arrays[name].dtype.is_floating
+        ]
 
-    def gradient(self, upstream: Any, computed: Any) -> Any:
-        """In the logits, by the native op."""
+    def gradient(self, upstream: Any, computed: list[Any]) -> Any:
+        """The derivative in the logits, by the native op."""
+        weights = {name: [self.arrays[name]] if name in self.arrays else [] for name in self.lists}
         return self.family.op("_gradient")(
-            **self.arrays, **self.weights, upstream=upstream, computed=computed, **self.attributes
+            logits=self.arrays["logits"],
+            labels=self.arrays["labels"],
+            **weights,
+            upstream=upstream,
+            computed=computed,
+            **self.attributes,
         )
 
-    def loss(self) -> tuple[Callable[..., Any], dict[str, Any]]:
-        """The loss's general way as a function of arrays by name, and its arrays."""
-        # Upwards, against the order of the layers: the definition of a loss is there.
+    def loss(self) -> Any:
+        """The loss again, by its general way on the formula, which TensorFlow differentiates."""
+        # Upwards, against the order of the layers: the only definition of a loss is there.
         from crossent import losses
 
-        of = {
-            "softmax": losses.softmax_cross_entropy,
-            "sigmoid": losses.sigmoid_cross_entropy,
-        }[self.family.word]
+        of = losses.softmax_cross_entropy if self.family is SOFTMAX else losses.sigmoid_cross_entropy
         options: dict[str, Any] = {
             name: _number(self.attributes[f"{name}_bits"]) for name in self.family.numbers
         }
-        if "softcap" in options:
+        if self.family is SOFTMAX:
             options["softcap"] = options["softcap"] or None
-        if "axis" in self.attributes:
             options["axis"] = self.attributes["axis"]
         if self.attributes["has_ignored"]:
             options["ignore_index"] = self.attributes["ignored"]
-        options["reduction"] = self.attributes["reduction"]
-        arrays = self.arrays | {n: given[0] for n, given in self.weights.items() if given}
+        with _general_way():
+            return of(**self.arrays, **options, reduction=self.attributes["reduction"])
 
-        def general(**values: Any) -> Any:
-            with _general_way():
-                return of(**values, **options)
-
-        return general, arrays
-
-    def wanted(self, names: list[str]) -> list[str]:
-        """Those of the inputs that have a derivative, by the formula, which somebody may want."""
-        return [
-            name
-            for name in names
-            if name != "normalizer"
-            and self.names.index(name) not in self.skipped
-            and (self.arrays.get(name) or self.weights[name][0]).dtype.is_floating
-        ]
-
-    def in_order(self, gradients: dict[str, Any], behind: list[Any]) -> list[Any]:
+    def in_order(self, gradients: dict[str, Any], behind: Any = None) -> list[Any]:
         """Derivatives by name as the list that TensorFlow expects."""
-        return [*(gradients.get(name) for name in self.names), *behind]
+        others = [behind, *([None] * len(self.behind))]
+        return [*(gradients.get(name) for name in self.arrays), *others[: len(self.behind)]]
 
 
 def _register(family: _Family) -> None:
     def of_loss(op: Any, upstream: Any) -> list[Any]:
         node = _Node(family, op)
         gradients = {}
-        if 0 not in node.skipped:
-            gradients["logits"] = node.gradient(upstream, node.rest[1:])
-        wanted = node.wanted(node.names[1:])
-        if wanted:
-            loss, arrays = node.loss()
+        if "logits" in node.wanted:
+            gradients["logits"] = node.gradient(upstream, node.behind[1:])
+        others = {name: node.arrays[name] for name in node.wanted if name != "logits"}
+        if others:
             with tf.GradientTape() as tape:
-                tape.watch([arrays[name] for name in wanted])
-                value = loss(**arrays)
-            found = tape.gradient(value, [arrays[name] for name in wanted], upstream)
-            gradients |= dict(zip(wanted, found, strict=True))
-        return node.in_order(gradients, [None] * len(node.rest))
+                tape.watch(others)
+                value = node.loss()
+            gradients |= tape.gradient(value, others, upstream)
+        return node.in_order(gradients)
 
     def of_gradient(op: Any, upstream: Any) -> list[Any]:
         node = _Node(family, op)
-        loss, arrays = node.loss()
-        below = node.rest[0]
-        wanted = node.wanted(node.names)
-        sources = [below, *(arrays[name] for name in wanted)]
+        logits, below = node.arrays["logits"], node.behind[0]
+        sources = {name: node.arrays[name] for name in node.wanted} | {"below": below}
         with tf.GradientTape() as outer:
             outer.watch(sources)
             with tf.GradientTape() as inner:
-                inner.watch(arrays["logits"])
-                value = loss(**arrays)
-            gradient = inner.gradient(value, arrays["logits"], below)
-        of_below, *found = outer.gradient(gradient, sources, upstream)
-        gradients = dict(zip(wanted, found, strict=True))
-        return node.in_order(gradients, [of_below, *([None] * (len(node.rest) - 1))])
+                inner.watch(logits)
+                value = node.loss()
+            gradient = inner.gradient(value, logits, below)
+        found = outer.gradient(gradient, sources, upstream)
+        return node.in_order(found, found["below"])
 
     tf.RegisterGradient(family.name)(of_loss)
     tf.RegisterGradient(f"{family.name}Gradient")(of_gradient)
