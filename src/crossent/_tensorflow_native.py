@@ -3,8 +3,8 @@
 Each loss has three ops, see native/tensorflow_op.cpp. `Loss` and `LossGradient` are differentiated:
 in the logits by `LossGradient`, natively; in distributions and weights, and a second time, by the
 loss's general way on the formula. `LossWithGradient` computes the gradient beside the loss while a
-tape records; then `Loss` only passes the loss on, and `LossGradient` the gradient, unless what flows
-back is not 1.
+tape records; then `Loss` only passes the loss on, and `LossGradient` the gradient, unless what
+flows back is not 1.
 """
 
 import ctypes
@@ -22,7 +22,6 @@ from tensorflow.python.eager import record
 from tensorflow.python.framework import ops as tf_ops
 from tensorflow.python.ops import control_flow_util
 
-import crossent
 from crossent import _checks, _numpy_native
 from crossent._tensorflow_formula import on_cpu
 
@@ -41,17 +40,23 @@ def _open() -> tuple[Any, str]:
     """The ops, where there are some for this processor; what runs, as `kernel_for` says."""
     if _numpy_native.core is None:
         return None, _numpy_native.kernel
-    files = [Path(folder) / "_tensorflow_op.so" for folder in crossent.__path__]
-    file = next((f for f in files if f.exists()), None)
-    if file is None:
+    file = Path(_numpy_native.core.__file__).with_name("_tensorflow_op.so")
+    if not file.exists():
         return None, "formula: the native TensorFlow ops are missing"
     try:
-        # Before TensorFlow 2.19 its own loader does not show these symbols to other libraries.
-        framework = Path(tf.sysconfig.get_lib()) / "libtensorflow_framework.so.2"
-        ctypes.CDLL(str(framework), ctypes.RTLD_GLOBAL)
-        return tf.load_op_library(str(file)), _numpy_native.kernel
+        return _load(file), _numpy_native.kernel
     except (OSError, tf.errors.OpError) as error:
         return None, f"formula: the native TensorFlow ops do not load, {error}"
+
+
+def _load(file: Path) -> Any:
+    try:
+        return tf.load_op_library(str(file))
+    except tf.errors.NotFoundError:
+        # Up to TensorFlow 2.18 its symbols are not shown to other libraries.
+        framework = Path(tf.sysconfig.get_lib()) / "libtensorflow_framework.so.2"
+        ctypes.CDLL(str(framework), ctypes.RTLD_GLOBAL)
+        return tf.load_op_library(str(file))
 
 
 # Without ops the formula runs; tests put None here.
@@ -128,7 +133,7 @@ def fused_softmax_loss(
     z_loss: float,
     reduction: str,
     normalizer: Any,
-    request: Any,
+    _request: Any,
 ) -> Any:
     """The linear softmax loss; None: go the general way."""
     if type(axis) is not int:
@@ -153,7 +158,7 @@ def fused_sigmoid_loss(
     ignore_index: Any,
     reduction: str,
     normalizer: Any,
-    request: Any,
+    _request: Any,
 ) -> Any:
     """The same for the sigmoid loss, where every element is a row."""
     weights = pos_weight, sample_weight, normalizer
@@ -183,7 +188,7 @@ def _fused(
         if not eager:
             if in_xla() or os.environ.get("CROSSENT_CHECK") == "1":
                 return None
-            rows = _rows_of_node(family, x, z, options.get("axis"), ignore_index, lists)
+            rows = _rows_of_node(x, z, options.get("axis"), ignore_index, lists)
         options |= {
             family.factor: lists[0],
             "sample_weight": lists[1],
@@ -238,7 +243,7 @@ def _weight(value: Any) -> Any:
 
 
 def _rows_of_node(
-    family: _Family, x: Any, z: Any, axis: int | None, ignore_index: Any, lists: list[list[Any]]
+    x: Any, z: Any, axis: int | None, ignore_index: Any, lists: list[list[Any]]
 ) -> Any:
     """The shape of the row losses of a graph's node, from shapes that fit as far as is known.
 
@@ -258,7 +263,8 @@ def _rows_of_node(
         rows = shape
     else:
         last = _checks.class_axis(axis, len(shape))
-        classes = _checks.classes("logits", shape, last)
+        _checks.classes("logits", shape, last)
+        classes = shape[last]
         is_soft = _checks.is_distribution(of_labels, z.dtype.name, shape, last)
         _checks.ignore_index(ignore_index, is_soft)
         if not is_soft and (z.dtype not in _INTEGERS or len(of_labels) == len(shape) == classes):
@@ -309,9 +315,7 @@ class _Node:
         self.wanted = [
             name
             for index, name in enumerate(names)
-            if index not in skipped
-            and name != "normalizer"
-            and self.arrays[name].dtype.is_floating
+            if index not in skipped and name != "normalizer" and self.arrays[name].dtype.is_floating
         ]
 
     def gradient(self, upstream: Any, computed: list[Any]) -> Any:
@@ -331,11 +335,12 @@ class _Node:
         # Upwards, against the order of the layers: the only definition of a loss is there.
         from crossent import losses
 
-        of = losses.softmax_cross_entropy if self.family is SOFTMAX else losses.sigmoid_cross_entropy
+        softmax = self.family is SOFTMAX
+        of = losses.softmax_cross_entropy if softmax else losses.sigmoid_cross_entropy
         options: dict[str, Any] = {
             name: _number(self.attributes[f"{name}_bits"]) for name in self.family.numbers
         }
-        if self.family is SOFTMAX:
+        if softmax:
             options["softcap"] = options["softcap"] or None
             options["axis"] = self.attributes["axis"]
         if self.attributes["has_ignored"]:
