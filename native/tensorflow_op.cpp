@@ -4,12 +4,11 @@
 //   CrossentSoftmaxLossWithGradient(logits, labels, weights...) -> loss, gradient
 //   CrossentSoftmaxLossGradient(logits, labels, weights..., upstream, computed) -> gradient
 //
-// and the same of the sigmoid loss. Only the first and the last are differentiated. Where a gradient
-// will be wanted, the second computes it beside the loss, and hands both to the first as `computed`,
-// which passes them on: so no op whose derivative is asked for has the gradient as an output, and
-// TensorFlow makes no zeros of its size for it. The weights are lists of no or one tensor each.
-#include "tensorflow_c_api.h"
-
+// and the same of the sigmoid loss. Only the first and the last are differentiated. Where a
+// gradient will be wanted, the second computes it beside the loss, and hands both to the first as
+// `computed`, which passes them on: so no op whose derivative is asked for has the gradient as an
+// output, and TensorFlow makes no zeros of its size for it. The weights are lists of no or one
+// tensor each.
 #include <cstdint>
 #include <cstring>
 #include <exception>
@@ -19,7 +18,9 @@
 
 #include "arrays.h"
 #include "calls.h"
+#include "floating_point.h"
 #include "memory_advice.h"
+#include "tensorflow_c_api.h"
 #include "thread_pool.h"
 
 namespace {
@@ -60,13 +61,13 @@ void fail(TF_OpKernelContext* context, TF_Status* status) {
     TF_OpKernelContext_Failure(context, status);
 }
 
-// No exception may reach TensorFlow.
+// No exception may reach TensorFlow; and its threads flush subnormals to zero.
 template <class Context, class Body>
 void guarded(Context* context, Body body) noexcept {
+    const crossent::FloatingPointState state;
     const Status status;
     try {
-        body(status);
-        return;
+        return body();
     } catch (const Failure& failure) {
         TF_SetStatus(status, failure.code, failure.message.c_str());
     } catch (const std::bad_alloc&) {
@@ -103,10 +104,10 @@ struct Kind {
 };
 
 constexpr Kind kKinds[] = {
-    {TF_FLOAT, Number::float32},  {TF_DOUBLE, Number::float64},    {TF_HALF, Number::float16},
-    {TF_BOOL, Number::boolean},   {TF_BFLOAT16, Number::bfloat16}, {TF_INT8, Number::int8},
-    {TF_INT16, Number::int16},    {TF_INT32, Number::int32},       {TF_INT64, Number::int64},
-    {TF_UINT8, Number::uint8},    {TF_UINT16, Number::uint16},     {TF_UINT32, Number::uint32},
+    {TF_FLOAT, Number::float32}, {TF_DOUBLE, Number::float64},    {TF_HALF, Number::float16},
+    {TF_BOOL, Number::boolean},  {TF_BFLOAT16, Number::bfloat16}, {TF_INT8, Number::int8},
+    {TF_INT16, Number::int16},   {TF_INT32, Number::int32},       {TF_INT64, Number::int64},
+    {TF_UINT8, Number::uint8},   {TF_UINT16, Number::uint16},     {TF_UINT32, Number::uint32},
     {TF_UINT64, Number::uint64},
 };
 
@@ -229,7 +230,7 @@ Reduction reduction(TF_OpKernelConstruction* context) {
 template <Family family>
 void* create(TF_OpKernelConstruction* context) {
     auto* attributes = new (std::nothrow) Attributes;
-    guarded(context, [&](const Status&) {
+    guarded(context, [&] {
         if (attributes == nullptr) throw std::bad_alloc();
         LossCall& options = attributes->options;
         options.label_smoothing = number(context, "label_smoothing_bits");
@@ -324,8 +325,8 @@ class Inputs {
 
     double run() {
         double value = 0;
-        const Answer answer = family == Family::softmax ? softmax_loss(call_, &value)
-                                                        : sigmoid_loss(call_, &value);
+        const Answer answer =
+            family == Family::softmax ? softmax_loss(call_, &value) : sigmoid_loss(call_, &value);
         if (answer == Answer::ok) return value;
         throw Failure{TF_INVALID_ARGUMENT,
                       "crossent: labels, weights or shapes are not what the loss allows. Call the "
@@ -342,7 +343,9 @@ class Inputs {
     double normalizer_ = 0;
 };
 
-void write_value(TF_OpKernelContext* context, Number logits, double value) {
+// Not inlined: the rounding must not move out of the floating-point state.
+__attribute__((noinline)) void write_value(TF_OpKernelContext* context, Number logits,
+                                           double value) {
     const bool is_wide = logits == Number::float64;
     const Array output = allocate(context, 0, is_wide ? TF_DOUBLE : TF_FLOAT, nullptr, 0);
     if (is_wide) {
@@ -406,7 +409,7 @@ void scaled(TF_OpKernelContext* context, int input, const Array& saved, const in
 
 template <Family family>
 void compute_loss(void* kernel, TF_OpKernelContext* context) {
-    guarded(context, [&](const Status&) {
+    guarded(context, [&] {
         Inputs<family> inputs(*static_cast<const Attributes*>(kernel), context);
         if (inputs.has_next()) return pass_on(context, inputs.next_index());
         const bool is_reduced = inputs.call().reduction != Reduction::none;
@@ -418,7 +421,7 @@ void compute_loss(void* kernel, TF_OpKernelContext* context) {
 
 template <Family family>
 void compute_loss_with_gradient(void* kernel, TF_OpKernelContext* context) {
-    guarded(context, [&](const Status&) {
+    guarded(context, [&] {
         Inputs<family> inputs(*static_cast<const Attributes*>(kernel), context);
         const bool is_reduced = inputs.call().reduction != Reduction::none;
         if (!is_reduced) inputs.allocate_losses();
@@ -430,7 +433,7 @@ void compute_loss_with_gradient(void* kernel, TF_OpKernelContext* context) {
 
 template <Family family>
 void compute_gradient(void* kernel, TF_OpKernelContext* context) {
-    guarded(context, [&](const Status&) {
+    guarded(context, [&] {
         Inputs<family> inputs(*static_cast<const Attributes*>(kernel), context);
         Tensor upstream_tensor;
         const Array upstream = inputs.next(upstream_tensor);
@@ -550,7 +553,7 @@ void define(const Op& op, TF_Status* status) {
     if (is_softmax) {
         definition.attribute("axis: int = -1");
         definition.attribute("temperature_bits: int = 4607182418800017408");  // of 1
-        definition.attribute("softcap_bits: int = 0");                       // none
+        definition.attribute("softcap_bits: int = 0");                        // none
         definition.attribute("z_loss_bits: int = 0");
     }
     TF_OpDefinitionBuilderSetShapeInferenceFunction(definition.builder(), op.shapes);
