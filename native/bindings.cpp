@@ -1,8 +1,9 @@
 // The only file that knows Python. It converts and forwards; it computes nothing.
 //
 // Arrays come as NumPy's own; bfloat16, which no protocol names, comes as uint16 with a flag.
-// Shapes and kinds are looked at here as far as memory safety needs it. What the caller could not
-// have meant is left to Python's checks: the functions that score a loss then return None.
+// Shapes and kinds are looked at here, and for the losses in calls.cpp, as far as memory safety
+// needs it. What the caller could not have meant is left to Python's checks: the functions that
+// score a loss then return None.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
@@ -10,13 +11,14 @@
 #include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
-#include <cmath>
+#include <algorithm>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <variant>
 
 #include "build_info.h"
+#include "calls.h"
 #include "exact_sum.h"
 #include "floating_point.h"
 #include "instruction_sets.h"
@@ -28,8 +30,9 @@ using namespace nb::literals;
 
 namespace {
 
-using crossent::Elements;
+using crossent::Array;
 using crossent::Labels;
+using crossent::LossCall;
 using crossent::Number;
 using crossent::Reduction;
 using crossent::Rows;
@@ -59,8 +62,8 @@ const crossent::Kernels& kernels() {
     return *chosen;
 }
 
-template <class Array>
-Number number_of(const Array& array, bool is_bfloat16) {
+template <class Given>
+Number number_of(const Given& array, bool is_bfloat16) {
     const nb::dlpack::dtype type = array.dtype();
     const auto code = static_cast<nb::dlpack::dtype_code>(type.code);
     if (is_bfloat16) return Number::bfloat16;
@@ -82,89 +85,41 @@ Number number_of(const Array& array, bool is_bfloat16) {
     }
 }
 
-bool is_float(Number number) {
-    return number == Number::float32 || number == Number::float64 || number == Number::float16 ||
-           number == Number::bfloat16;
-}
-
-template <class Array>
-char* bytes_of(const Array& array) {
-    return static_cast<char*>(const_cast<void*>(static_cast<const void*>(array.data())));
-}
-
-template <class Array>
-Rows rows_of(const Array& array, Number number, bool has_class_axis) {
-    Rows rows;
-    rows.data = bytes_of(array);
-    rows.number = number;
-    const std::int64_t size = crossent::size_of(number);
-    const std::size_t axes = array.ndim() - (has_class_axis ? 1 : 0);
-    rows.dimensions = static_cast<int>(axes);
-    for (std::size_t d = 0; d < axes; ++d) {
-        rows.shape[d] = static_cast<std::int64_t>(array.shape(d));
-        rows.strides[d] = array.stride(d) * size;
-    }
-    rows.class_stride = has_class_axis ? array.stride(axes) * size : 0;
-    return rows;
-}
-
-template <class A, class B>
-bool same_shape(const A& a, const B& b, std::size_t axes) {
-    if (a.ndim() < axes || b.ndim() < axes) return false;
-    for (std::size_t d = 0; d < axes; ++d) {
-        if (a.shape(d) != b.shape(d)) return false;
-    }
-    return true;
-}
-
 void need(bool condition, const char* what) {
     if (!condition) throw std::invalid_argument(what);
 }
 
-SoftmaxTask task_of(const In& logits, bool is_bfloat16) {
-    need(logits.ndim() >= 1 && logits.ndim() < Rows::kMaxDimensions, "logits: too many axes");
+template <class Given>
+Array array_of(const Given& given, bool is_bfloat16 = false) {
+    need(given.ndim() <= Array::kMaxRank, "array: too many axes");
+    need(!is_bfloat16 || given.dtype().bits == 16, "array: not the bits of bfloat16");
+    Array array;
+    array.data = const_cast<void*>(static_cast<const void*>(given.data()));
+    array.number = number_of(given, is_bfloat16);
+    array.rank = static_cast<int>(given.ndim());
+    const std::int64_t size = crossent::size_of(array.number);
+    for (int d = 0; d < array.rank; ++d) {
+        array.shape[d] = static_cast<std::int64_t>(given.shape(d));
+        array.strides[d] = given.stride(d) * size;
+    }
+    return array;
+}
+
+SoftmaxTask task_of(const Array& logits) {
+    need(logits.rank >= 1 && logits.rank < Rows::kMaxDimensions, "logits: too many axes");
+    need(is_float(logits.number), "logits: not floats");
     SoftmaxTask task;
-    const Number number = number_of(logits, is_bfloat16);
-    need(is_float(number), "logits: not floats");
-    task.logits = rows_of(logits, number, true);
-    task.classes = static_cast<std::int64_t>(logits.shape(logits.ndim() - 1));
+    task.logits = rows_of(logits, true);
+    task.classes = logits.shape[logits.rank - 1];
     task.rows = 1;
     for (int d = 0; d < task.logits.dimensions; ++d) task.rows *= task.logits.shape[d];
     return task;
 }
 
-// Labels as class ids or as a distribution; false if they are neither by shape and kind.
-bool set_labels(SoftmaxTask& task, const In& logits, const In& labels, bool is_bfloat16) {
-    const std::size_t axes = logits.ndim();
-    const Number number = number_of(labels, is_bfloat16);
-    if (labels.ndim() == axes && same_shape(labels, logits, axes)) {
-        // One class: integers of that shape may be ids.
-        if (task.classes == 1 && !is_float(number)) return false;
-        task.label_kind = Labels::distribution;
-        task.labels = rows_of(labels, number, true);
-        return true;
-    }
-    if (labels.ndim() != axes - 1 || !same_shape(labels, logits, axes - 1)) return false;
-    if (is_float(number) || number == Number::boolean) return false;
-    task.label_kind = Labels::ids;
-    task.labels = rows_of(labels, number, false);
-    return true;
-}
-
-bool set_class_weight(SoftmaxTask& task, const std::optional<Doubles>& weight) {
-    if (!weight) return true;
-    if (weight->ndim() != 1 || static_cast<std::int64_t>(weight->shape(0)) != task.classes) {
-        return false;
-    }
-    task.class_weight = weight->data();
-    return true;
-}
-
-void set_gradient(SoftmaxTask& task, const In& logits, const Out& gradient, Number number) {
-    need(gradient.ndim() == logits.ndim() && same_shape(gradient, logits, logits.ndim()),
+void set_gradient(SoftmaxTask& task, const Array& logits, const Array& gradient) {
+    need(gradient.rank == logits.rank && same_shape(gradient, logits, logits.rank),
          "gradient: not the shape of the logits");
-    task.gradient = rows_of(gradient, number, true);
-    need(crossent::size_of(number) * 8 == gradient.dtype().bits, "gradient: another dtype");
+    task.gradient = rows_of(gradient, true);
 }
 
 const double* rows_or_null(const std::optional<Doubles>& values, const SoftmaxTask& task,
@@ -174,12 +129,44 @@ const double* rows_or_null(const std::optional<Doubles>& values, const SoftmaxTa
     return values->data();
 }
 
-std::optional<Reduction> reduction_of(const std::string& name) {
-    if (name == "none") return Reduction::none;
-    if (name == "sum") return Reduction::sum;
-    if (name == "mean") return Reduction::mean;
-    if (name == "mean_all") return Reduction::mean_all;
-    return std::nullopt;
+bool set_reduction(LossCall& call, const std::string& name) {
+    if (name == "none") {
+        call.reduction = Reduction::none;
+    } else if (name == "sum") {
+        call.reduction = Reduction::sum;
+    } else if (name == "mean") {
+        call.reduction = Reduction::mean;
+    } else if (name == "mean_all") {
+        call.reduction = Reduction::mean_all;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+using Loss = crossent::Answer (*)(const LossCall&, double*);
+
+std::optional<double> answer_of(Loss loss, const LossCall& call) {
+    double value = 0;
+    const Unlocked unlocked(count_of(*call.logits));
+    const bool is_usual = loss(call, &value) == crossent::Answer::ok;
+    return is_usual ? std::optional<double>(value) : std::nullopt;
+}
+
+// The arrays of a call, which refers to them.
+struct Arrays {
+    Array logits, labels, weight, sample_weight, upstream, losses, gradient;
+};
+
+void set_results(LossCall& call, Arrays& arrays, const std::optional<Upstream>& upstream,
+                 const std::optional<Out>& losses, const std::optional<Out>& gradient,
+                 bool is_bfloat16) {
+    if (losses) call.losses = &(arrays.losses = array_of(*losses));
+    if (gradient) call.gradient = &(arrays.gradient = array_of(*gradient, is_bfloat16));
+    if (upstream && upstream->index() == 0) call.upstream = std::get<double>(*upstream);
+    if (upstream && upstream->index() == 1) {
+        call.upstream_rows = &(arrays.upstream = array_of(std::get<Doubles>(*upstream)));
+    }
 }
 
 std::optional<double> softmax_loss(const In& logits, bool logits_bfloat16, const In& labels,
@@ -190,77 +177,42 @@ std::optional<double> softmax_loss(const In& logits, bool logits_bfloat16, const
                                    const std::string& reduction, std::optional<double> normalizer,
                                    std::optional<Upstream> upstream, std::optional<Out> losses,
                                    std::optional<Out> gradient) {
-    SoftmaxTask task = task_of(logits, logits_bfloat16);
-    const std::optional<Reduction> reduced = reduction_of(reduction);
-    if (!reduced || task.classes == 0 || !set_labels(task, logits, labels, labels_bfloat16) ||
-        !set_class_weight(task, class_weight)) {
-        return std::nullopt;
-    }
-    const bool options_fit = label_smoothing >= 0 && label_smoothing <= 1 && temperature > 0 &&
-                             std::isfinite(temperature) && z_loss >= 0 && std::isfinite(z_loss) &&
-                             (!softcap || (*softcap > 0 && std::isfinite(*softcap)));
-    const bool is_soft = task.label_kind == Labels::distribution;
-    if (!options_fit || (is_soft && ignore_index) || (*reduced == Reduction::none && normalizer)) {
-        return std::nullopt;
-    }
-    task.smoothing = label_smoothing;
-    task.temperature = temperature;
-    task.softcap = softcap.value_or(0);
-    task.z_loss = z_loss;
-    task.has_ignored = ignore_index.has_value();
-    task.ignored = ignore_index.value_or(0);
-    if (sample_weight) {
-        const std::size_t axes = logits.ndim() - 1;
-        if (sample_weight->ndim() != axes || !same_shape(*sample_weight, logits, axes)) {
-            return std::nullopt;
-        }
-        task.sample_weight = bytes_of(*sample_weight);
-        for (std::size_t d = 0; d < axes; ++d) {
-            task.sample_weight_strides[d] = sample_weight->stride(d) * 8;
-        }
-    }
-    if (losses) {
-        const bool is_wide = task.logits.number == Number::float64;
-        need(static_cast<std::int64_t>(losses->size()) == task.rows &&
-                 losses->dtype().bits == (is_wide ? 64 : 32),
-             "losses: another shape or dtype");
-        task.losses = losses->data();
-    }
-    need(*reduced != Reduction::none || losses.has_value(), "losses: absent");
-    if (gradient) {
-        task.with_gradient = true;
-        set_gradient(task, logits, *gradient, task.logits.number);
-        if (upstream && upstream->index() == 0) task.upstream = std::get<double>(*upstream);
-        if (upstream && upstream->index() == 1) {
-            const Doubles& each = std::get<Doubles>(*upstream);
-            need(static_cast<std::int64_t>(each.size()) == task.rows, "upstream: another shape");
-            task.upstream_rows = each.data();
-        }
-    }
-    const crossent::Kernels& chosen = kernels();
-    double value = 0;
-    bool regular;
-    {
-        Unlocked unlocked(task.rows * task.classes);
-        regular = crossent::softmax_loss(chosen.softmax, task, *reduced,
-                                         normalizer ? &*normalizer : nullptr, &value);
-    }
-    return regular ? std::optional<double>(value) : std::nullopt;
+    LossCall call;
+    Arrays arrays;
+    if (!set_reduction(call, reduction)) return std::nullopt;
+    call.logits = &(arrays.logits = array_of(logits, logits_bfloat16));
+    call.labels = &(arrays.labels = array_of(labels, labels_bfloat16));
+    if (class_weight) call.class_weight = &(arrays.weight = array_of(*class_weight));
+    if (sample_weight) call.sample_weight = &(arrays.sample_weight = array_of(*sample_weight));
+    call.label_smoothing = label_smoothing;
+    call.has_ignored = ignore_index.has_value();
+    call.ignored = ignore_index.value_or(0);
+    call.temperature = temperature;
+    call.has_softcap = softcap.has_value();
+    call.softcap = softcap.value_or(0);
+    call.z_loss = z_loss;
+    call.normalizer = normalizer ? &*normalizer : nullptr;
+    set_results(call, arrays, upstream, losses, gradient, logits_bfloat16);
+    return answer_of(crossent::softmax_loss, call);
 }
 
-SoftmaxTask checked_task(const In& logits, bool logits_bfloat16, const std::optional<In>& labels,
-                         bool labels_bfloat16, const std::optional<Doubles>& class_weight,
-                         double temperature, std::optional<double> softcap) {
-    SoftmaxTask task = task_of(logits, logits_bfloat16);
+SoftmaxTask checked_task(const Array& logits, const std::optional<In>& labels, bool labels_bfloat16,
+                         const std::optional<Doubles>& class_weight, double temperature,
+                         std::optional<double> softcap) {
+    SoftmaxTask task = task_of(logits);
     if (labels) {
-        const Number number = number_of(*labels, labels_bfloat16);
-        const bool is_soft = labels->ndim() == logits.ndim();
-        need(same_shape(*labels, logits, logits.ndim() - (is_soft ? 0 : 1)),
-             "labels: another shape");
+        const Array rows = array_of(*labels, labels_bfloat16);
+        const bool is_soft = rows.rank == logits.rank;
+        need(same_shape(rows, logits, logits.rank - (is_soft ? 0 : 1)), "labels: another shape");
         task.label_kind = is_soft ? Labels::distribution : Labels::ids;
-        task.labels = rows_of(*labels, number, is_soft);
+        task.labels = rows_of(rows, is_soft);
     }
-    need(set_class_weight(task, class_weight), "class_weight: another shape");
+    if (class_weight) {
+        need(class_weight->ndim() == 1 &&
+                 static_cast<std::int64_t>(class_weight->shape(0)) == task.classes,
+             "class_weight: another shape");
+        task.class_weight = class_weight->data();
+    }
     task.temperature = temperature;
     task.softcap = softcap.value_or(0);
     return task;
@@ -275,8 +227,8 @@ void run(const SoftmaxTask& task) {
 void row_statistics(const In& logits, bool logits_bfloat16, std::optional<In> labels,
                     bool labels_bfloat16, std::optional<Doubles> class_weight, bool with_mean,
                     double temperature, std::optional<double> softcap, DoublesOut out) {
-    SoftmaxTask task = checked_task(logits, logits_bfloat16, labels, labels_bfloat16, class_weight,
-                                    temperature, softcap);
+    SoftmaxTask task = checked_task(array_of(logits, logits_bfloat16), labels, labels_bfloat16,
+                                    class_weight, temperature, softcap);
     task.with_mean = with_mean;
     need(static_cast<std::int64_t>(out.size()) == 7 * task.rows, "out: another shape");
     task.statistics = out.data();
@@ -288,8 +240,8 @@ void row_gradient(std::optional<Doubles> log_sum, std::optional<Doubles> label_g
                   bool logits_bfloat16, std::optional<In> labels, bool labels_bfloat16,
                   std::optional<Doubles> class_weight, double temperature,
                   std::optional<double> softcap, Out out) {
-    SoftmaxTask task = checked_task(logits, logits_bfloat16, labels, labels_bfloat16, class_weight,
-                                    temperature, softcap);
+    const Array x = array_of(logits, logits_bfloat16), gradient = array_of(out, logits_bfloat16);
+    SoftmaxTask task = checked_task(x, labels, labels_bfloat16, class_weight, temperature, softcap);
     const char* fault = "upstream: another shape";
     task.by_log_sum = rows_or_null(log_sum, task, fault);
     task.by_label_gap = rows_or_null(label_gap, task, fault);
@@ -297,46 +249,38 @@ void row_gradient(std::optional<Doubles> log_sum, std::optional<Doubles> label_g
     task.by_mean_gap = rows_or_null(mean_gap, task, fault);
     task.with_mean = mean_gap.has_value();
     task.with_gradient = true;
-    set_gradient(task, logits, out, task.logits.number);
+    need(gradient.number == x.number, "gradient: another dtype");
+    set_gradient(task, x, gradient);
     run(task);
 }
 
 void softmax(const In& logits, bool logits_bfloat16, double temperature,
              std::optional<double> softcap, bool log, Out out) {
-    SoftmaxTask task = checked_task(logits, logits_bfloat16, std::nullopt, false, std::nullopt,
-                                    temperature, softcap);
-    const Number number = number_of(out, false);
-    const bool fits = number == Number::float64 ||
-                      (number == Number::float32 && task.logits.number != Number::float64);
-    need(fits, "out: another dtype");
-    set_gradient(task, logits, out, number);
+    const Array x = array_of(logits, logits_bfloat16), result = array_of(out);
+    SoftmaxTask task = checked_task(x, std::nullopt, false, std::nullopt, temperature, softcap);
+    need(result.number == Number::float64 ||
+             (result.number == Number::float32 && x.number != Number::float64),
+         "out: another dtype");
+    set_gradient(task, x, result);
     task.as_probabilities = !log;
     task.with_gradient = !log;
     task.with_log_softmax = log;
     run(task);
 }
 
-void log_sum_exp(const In& logits, bool logits_bfloat16, Out out) {
-    SoftmaxTask task =
-        checked_task(logits, logits_bfloat16, std::nullopt, false, std::nullopt, 1, std::nullopt);
-    const bool is_wide = task.logits.number == Number::float64;
-    need(static_cast<std::int64_t>(out.size()) == task.rows &&
-             out.dtype().bits == (is_wide ? 64 : 32),
-         "out: another shape or dtype");
-    task.losses = out.data();
-    task.is_log_sum_exp = true;
-    run(task);
+Number result_number(const Array& logits) {
+    return logits.number == Number::float64 ? Number::float64 : Number::float32;
 }
 
-template <class Array>
-Elements elements_of(const Array& array, Number number) {
-    Elements elements;
-    elements.data = bytes_of(array);
-    elements.number = number;
-    for (std::size_t d = 0; d < array.ndim(); ++d) {
-        elements.strides[d] = array.stride(d) * crossent::size_of(number);
-    }
-    return elements;
+void log_sum_exp(const In& logits, bool logits_bfloat16, Out out) {
+    const Array x = array_of(logits, logits_bfloat16), result = array_of(out);
+    SoftmaxTask task = checked_task(x, std::nullopt, false, std::nullopt, 1, std::nullopt);
+    need(
+        count_of(result) == task.rows && is_contiguous(result) && result.number == result_number(x),
+        "out: another shape or dtype");
+    task.losses = result.data;
+    task.is_log_sum_exp = true;
+    run(task);
 }
 
 std::optional<double> sigmoid_loss(const In& logits, bool logits_bfloat16, const In& labels,
@@ -346,94 +290,38 @@ std::optional<double> sigmoid_loss(const In& logits, bool logits_bfloat16, const
                                    const std::string& reduction, std::optional<double> normalizer,
                                    std::optional<Upstream> upstream, std::optional<Out> losses,
                                    std::optional<Out> gradient) {
-    const std::size_t axes = logits.ndim();
-    const Number number = number_of(logits, logits_bfloat16);
-    const std::optional<Reduction> reduced = reduction_of(reduction);
-    if (!reduced || axes > Elements::kMaxDimensions || labels.ndim() != axes ||
-        !same_shape(labels, logits, axes) || !(label_smoothing >= 0 && label_smoothing <= 1) ||
-        (*reduced == Reduction::none && normalizer)) {
-        return std::nullopt;
-    }
-    need(is_float(number), "logits: not floats");
-    crossent::SigmoidTask task;
-    task.dimensions = static_cast<int>(axes);
-    std::int64_t count = 1;
-    for (std::size_t d = 0; d < axes; ++d) {
-        task.shape[d] = static_cast<std::int64_t>(logits.shape(d));
-        count *= task.shape[d];
-    }
-    task.logits = elements_of(logits, number);
-    task.labels = elements_of(labels, number_of(labels, labels_bfloat16));
-    task.label_smoothing = label_smoothing;
-    task.has_ignored = ignore_value.has_value();
-    task.ignored = ignore_value.value_or(0);
-    if (pos_weight) {  // a scalar, or one per label of the last axis
-        const bool is_scalar = pos_weight->size() == 1;
-        if (!is_scalar && (pos_weight->ndim() != 1 || axes == 0 ||
-                           pos_weight->shape(0) != logits.shape(axes - 1))) {
-            return std::nullopt;
-        }
-        task.pos_weight.data = bytes_of(*pos_weight);
-        if (!is_scalar) task.pos_weight.strides[axes - 1] = pos_weight->stride(0) * 8;
-    }
-    if (sample_weight) {
-        if (sample_weight->ndim() != axes || !same_shape(*sample_weight, logits, axes)) {
-            return std::nullopt;
-        }
-        task.sample_weight = elements_of(*sample_weight, Number::float64);
-    }
-    task.reduction = *reduced;
-    task.normalizer = normalizer ? &*normalizer : nullptr;
-    if (losses) {
-        need(static_cast<std::int64_t>(losses->size()) == count &&
-                 losses->dtype().bits == (number == Number::float64 ? 64 : 32),
-             "losses: another shape or dtype");
-        task.losses = losses->data();
-    }
-    if (gradient) {
-        need(gradient->ndim() == axes && same_shape(*gradient, logits, axes) &&
-                 gradient->dtype().bits == crossent::size_of(number) * 8,
-             "gradient: another shape or dtype");
-        task.gradient = elements_of(*gradient, number);
-        if (upstream && upstream->index() == 0) task.upstream = std::get<double>(*upstream);
-        if (upstream && upstream->index() == 1) {
-            const Doubles& each = std::get<Doubles>(*upstream);
-            need(each.ndim() == axes && same_shape(each, logits, axes), "upstream: another shape");
-            task.upstream_each = elements_of(each, Number::float64);
-        }
-    }
-    const crossent::Kernels& chosen = kernels();
-    double value = 0;
-    bool regular;
-    {
-        Unlocked unlocked(count);
-        regular = crossent::sigmoid_loss(chosen.elementwise, task, &value);
-    }
-    return regular ? std::optional<double>(value) : std::nullopt;
+    LossCall call;
+    Arrays arrays;
+    if (!set_reduction(call, reduction)) return std::nullopt;
+    call.logits = &(arrays.logits = array_of(logits, logits_bfloat16));
+    call.labels = &(arrays.labels = array_of(labels, labels_bfloat16));
+    if (pos_weight) call.pos_weight = &(arrays.weight = array_of(*pos_weight));
+    if (sample_weight) call.sample_weight = &(arrays.sample_weight = array_of(*sample_weight));
+    call.label_smoothing = label_smoothing;
+    call.has_ignored = ignore_value.has_value();
+    call.ignored = ignore_value.value_or(0);
+    call.normalizer = normalizer ? &*normalizer : nullptr;
+    set_results(call, arrays, upstream, losses, gradient, logits_bfloat16);
+    return answer_of(crossent::sigmoid_loss, call);
 }
 
 void elementwise(const std::string& name, const In& x, bool x_bfloat16, const Out& out) {
     crossent::FunctionTask task;
-    const Number number = number_of(x, x_bfloat16);
-    need(is_float(number) && x.ndim() <= Elements::kMaxDimensions, "x: not floats");
+    const Array from = array_of(x, x_bfloat16), to = array_of(out);
+    need(is_float(from.number), "x: not floats");
     need(name == "sigmoid" || name == "log_sigmoid" || name == "softplus", "name: unknown");
     task.function = name == "sigmoid"       ? crossent::Function::sigmoid
                     : name == "log_sigmoid" ? crossent::Function::log_sigmoid
                                             : crossent::Function::softplus;
-    const bool is_wide = number == Number::float64;
-    need(out.ndim() == x.ndim() && same_shape(out, x, x.ndim()) &&
-             out.dtype().bits == (is_wide ? 64 : 32),
-         "out: another shape or dtype");
-    task.dimensions = static_cast<int>(x.ndim());
-    std::int64_t count = 1;
-    for (std::size_t d = 0; d < x.ndim(); ++d) {
-        task.shape[d] = static_cast<std::int64_t>(x.shape(d));
-        count *= task.shape[d];
-    }
-    task.x = elements_of(x, number);
-    task.result = elements_of(out, is_wide ? Number::float64 : Number::float32);
+    need(
+        to.rank == from.rank && same_shape(to, from, from.rank) && to.number == result_number(from),
+        "out: another shape or dtype");
+    task.dimensions = from.rank;
+    std::copy_n(from.shape, from.rank, task.shape);
+    task.x = elements_of(from);
+    task.result = elements_of(to);
     const crossent::Kernels& chosen = kernels();
-    Unlocked unlocked(count);
+    Unlocked unlocked(count_of(from));
     crossent::elementwise(chosen.elementwise, task);
 }
 

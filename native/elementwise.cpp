@@ -463,7 +463,8 @@ bool add_up(const SigmoidJob& job, const Elements& weights, double least, ExactS
         TileSum total(job.kernels, Number::float64, own.weights);
         for_tiles(begin, end, [&](int64_t first, int64_t count) {
             const auto* numbers = static_cast<const double*>(reader.read(first, count));
-            own.is_irregular |= !job.kernels.weights(numbers, count, least);
+            own.is_irregular |=
+                !job.task.takes_any_weight && !job.kernels.weights(numbers, count, least);
             if (sum != nullptr) {
                 total.add_tile(numbers, count);
             }
@@ -524,7 +525,7 @@ bool find_denominator(const SigmoidJob& job, double* denominator) {
     }
     if (task.normalizer != nullptr) {
         *denominator = *task.normalizer;
-        return job.kernels.weights(denominator, 1, 0);
+        return task.takes_any_weight || job.kernels.weights(denominator, 1, 0);
     }
     *denominator = is_weighted              ? rounded_to_double(weights)
                    : is_mean || is_mean_all ? static_cast<double>(kept)
@@ -662,6 +663,14 @@ class SigmoidPass {
 };
 
 }  // namespace
+
+Elements elements_of(const Array& array) {
+    Elements elements;
+    elements.data = static_cast<char*>(array.data);
+    elements.number = array.number;
+    std::copy_n(array.strides, array.rank, elements.strides);
+    return elements;
+}
 
 bool sigmoid_loss(const ElementwiseKernels& kernels, const SigmoidTask& task, double* value) {
     Shape shape;

@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
+#include "arrays.h"
 #include "floating_point.h"
-#include "softmax.h"
 
 namespace crossent {
 
@@ -15,6 +15,8 @@ struct Elements {
     Number number = Number::float64;
     std::int64_t strides[kMaxDimensions] = {0};  // in bytes
 };
+
+Elements elements_of(const Array& array);
 
 struct SigmoidTask {
     int dimensions = 0;
@@ -30,6 +32,7 @@ struct SigmoidTask {
     Elements sample_weight;
     Elements upstream_each;
     double upstream = 1;
+    bool takes_any_weight = false;  // weights and normalizer are not checked
     Reduction reduction = Reduction::none;
     const double* normalizer = nullptr;
     void* losses = nullptr;  // in C order, float64 for float64 logits and else float32; or absent

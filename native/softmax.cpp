@@ -133,6 +133,10 @@ bool finite_weights(const SoftmaxTask& task) {
     return true;
 }
 
+bool fits(const double* normalizer) {
+    return normalizer == nullptr || (*normalizer >= 0 && std::isfinite(*normalizer));
+}
+
 // What "mean" divides by: the sum of sample_weight * w over the kept rows; "mean_all": their
 // number.
 double denominator(const SoftmaxTask& task, Reduction reduction, bool has_row_weight,
@@ -167,24 +171,17 @@ std::int64_t ignored_rows(const SoftmaxTask& task, const std::vector<double>& ro
 
 }  // namespace
 
-std::int64_t size_of(Number number) {
-    switch (number) {
-        case Number::boolean:
-        case Number::int8:
-        case Number::uint8:
-            return 1;
-        case Number::float16:
-        case Number::bfloat16:
-        case Number::int16:
-        case Number::uint16:
-            return 2;
-        case Number::float32:
-        case Number::int32:
-        case Number::uint32:
-            return 4;
-        default:
-            return 8;
+Rows rows_of(const Array& array, bool has_class_axis) {
+    Rows rows;
+    rows.data = static_cast<char*>(array.data);
+    rows.number = array.number;
+    rows.dimensions = array.rank - (has_class_axis ? 1 : 0);
+    for (int d = 0; d < rows.dimensions; ++d) {
+        rows.shape[d] = array.shape[d];
+        rows.strides[d] = array.strides[d];
     }
+    rows.class_stride = has_class_axis ? array.strides[rows.dimensions] : 0;
+    return rows;
 }
 
 Scratch::~Scratch() { std::free(memory_); }
@@ -220,8 +217,7 @@ void run(const SoftmaxKernels& kernels, SoftmaxTask task) {
 bool softmax_loss(const SoftmaxKernels& kernels, SoftmaxTask task, Reduction reduction,
                   const double* normalizer, double* value) {
     collapse(task);
-    if (!finite_weights(task)) return false;
-    if (normalizer != nullptr && !(*normalizer >= 0 && std::isfinite(*normalizer))) return false;
+    if (!task.takes_any_weight && !(finite_weights(task) && fits(normalizer))) return false;
     const bool soft = task.label_kind == Labels::distribution;
     const bool has_row_weight = soft || task.class_weight != nullptr;
     const bool mean = reduction == Reduction::mean && normalizer == nullptr;

@@ -4,27 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "arrays.h"
 #include "floating_point.h"
 
 namespace crossent {
-
-enum class Number : int {
-    float32,
-    float64,
-    float16,
-    bfloat16,
-    boolean,
-    int8,
-    int16,
-    int32,
-    int64,
-    uint8,
-    uint16,
-    uint32,
-    uint64,
-};
-
-std::int64_t size_of(Number number);
 
 // The rows of an array whose class axis may be any, seen class axis last; strides are in bytes.
 struct Rows {
@@ -37,8 +20,10 @@ struct Rows {
     std::int64_t strides[kMaxDimensions] = {0};
 };
 
+// Of an array whose class axis, if it has one, is the last.
+Rows rows_of(const Array& array, bool has_class_axis);
+
 enum class Labels : int { none, ids, distribution };
-enum class Reduction : int { none, sum, mean, mean_all };
 
 struct SoftmaxTask {
     std::int64_t rows = 0, classes = 0;
@@ -58,6 +43,7 @@ struct SoftmaxTask {
     double smoothing = 0, z_loss = 0;
     bool has_ignored = false;
     std::int64_t ignored = 0;
+    bool takes_any_weight = false;        // weights and normalizer are not checked
     const char* sample_weight = nullptr;  // doubles, broadcast to the rows by these strides
     std::int64_t sample_weight_strides[Rows::kMaxDimensions] = {0};
     void* losses = nullptr;  // [rows], float64 for float64 logits, else float32

@@ -508,6 +508,8 @@ static __attribute__((noinline)) LabelPart label_part(const Q* q, const X* x, in
         others.add(rest);
         if (target != nullptr) Vd::store(target + i, t);
     }
+    // Beside NaN a largest target of 0 is found in what pads the row.
+    if (part.at >= n) part.at = 0;
     part.gap = gap.total();
     part.others = others.total();
     part.target_sum = part.largest + part.others;
@@ -1175,18 +1177,18 @@ struct DistributionWeight {
         }
     }
 
-    // NaN if it is no distribution: entries in [0, 1] that sum to 1 but for what rounding to
+    // False if it is no distribution: entries in [0, 1] that sum to 1 but for what rounding to
     // float32 takes (crossent._checks.sum_tolerance).
-    CROSSENT_MEMBER double total(int64_t n, const double* weight) const {
+    CROSSENT_MEMBER bool total(int64_t n, const double* weight, double* result) const {
         const double all = sum_of_lanes(sum), off = all > 1 ? all - 1 : 1 - all;
-        const bool sound = highest(highest_share) <= 1 && !(highest(lowest_negative) > 0) &&
-                           off <= 0x1p-23 * (4 + 2 * sqrt(double(n)));
-        return !sound ? NAN : weight ? sum_of_lanes(weighted) : all;
+        *result = weight ? sum_of_lanes(weighted) : all;
+        return highest(highest_share) <= 1 && !(highest(lowest_negative) > 0) &&
+               off <= 0x1p-23 * (4 + 2 * sqrt(double(n)));
     }
 };
 
-static __attribute__((noinline)) double distribution_weight(const SoftmaxTask& task,
-                                                            const char* q) {
+static __attribute__((noinline)) bool distribution_weight(const SoftmaxTask& task, const char* q,
+                                                          double* result) {
     const Number number = task.labels.number;
     const int64_t n = task.classes, stride = task.labels.class_stride;
     DistributionWeight weight;
@@ -1203,7 +1205,7 @@ static __attribute__((noinline)) double distribution_weight(const SoftmaxTask& t
             weight.add(piece, count, task.class_weight ? task.class_weight + j : nullptr);
         }
     }
-    return weight.total(n, task.class_weight);
+    return weight.total(n, task.class_weight, result);
 }
 
 static bool softmax_labels(const SoftmaxTask& task, int64_t begin, int64_t end,
@@ -1224,8 +1226,7 @@ static bool softmax_labels(const SoftmaxTask& task, int64_t begin, int64_t end,
                 weight = task.class_weight[id];
             }
         } else {
-            weight = distribution_weight(task, q);
-            if (weight != weight) return false;
+            if (!distribution_weight(task, q, &weight)) return false;
         }
         if (row_weight) row_weight[row] = weight;
     }

@@ -20,6 +20,7 @@ DRIVER = ROOT / "tests/native/softmax_driver.cpp"
 SOURCES = [
     NATIVE / f"{name}.cpp"
     for name in (
+        "arrays",
         "softmax",
         "elementwise",
         "exact_sum",
