@@ -18,11 +18,13 @@ from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.ffi
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_batching import custom_vmap
 from jax.custom_derivatives import SymbolicZero
 from jax.experimental.custom_partitioning import custom_partitioning
+from jax.extend.backend import backends
 from jax.sharding import NamedSharding, PartitionSpec
 
 from crossent import _checks, _numpy_native
@@ -344,7 +346,7 @@ def _batched(options: Options, groups: int, with_gradient: bool) -> Callable[...
 
 def _evaluate(options: Options, given: Operands, with_gradient: bool) -> tuple[Any, ...]:
     by_kernel = _batched(options, 0, with_gradient)
-    if set(jax.extend.backend.backends()) == {"cpu"}:
+    if set(backends()) == {"cpu"}:
         return tuple(by_kernel(given))
     # Where a program may run elsewhere, what it runs on is known when it is lowered.
     by_formula = partial(_by_formula, options, with_gradient)
