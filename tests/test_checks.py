@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
 
 import crossent as xe
 from crossent import _arrays, _checks, information, losses
@@ -35,7 +36,7 @@ FORM = re.compile(r"(?P<argument>[a-z_, ]+) must \S.*\S; got \S.*?\. \S.*[.?]")
 class Foreign:
     """What is known of another library's array: the name of its module."""
 
-    __module__ = "torch"
+    __module__ = "cupy"
 
 
 # Four rows of three classes: some logits above 1, some below 0.
@@ -50,7 +51,8 @@ BITS = np.array([0, 1, 1, 0])
 PUBLIC = [f for f in (getattr(xe, name) for name in xe.__all__) if inspect.isfunction(f)]
 NAMES = {function.__name__: function for function in PUBLIC}
 NAMES |= {name: value for name, value in globals().items() if name.isupper() or name == "Foreign"}
-NAMES |= {"np": np, "value_and_grad": partial(xe.numpy.value_and_grad, xe.softmax_cross_entropy)}
+NAMES |= {"np": np, "torch": torch, "classes": _checks.classes}
+NAMES |= {"value_and_grad": partial(xe.numpy.value_and_grad, xe.softmax_cross_entropy)}
 
 
 class Mistake(NamedTuple):

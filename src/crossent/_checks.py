@@ -30,7 +30,7 @@ EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float
 
 REDUCTIONS = ("mean", "sum", "mean_all", "none")
 
-Shape = tuple[int, ...]  # TensorFlow's graphs have None where a length is not known yet
+Shape = tuple[Any, ...]  # TensorFlow's graphs have None where a length is not known yet
 
 
 def one_of(*, logits: Any, probs: Any, log_probs: Any) -> tuple[str, Any]:
@@ -142,7 +142,7 @@ def fits(shape: Shape, other: Shape) -> bool:
     )
 
 
-def classes(name: str, shape: Shape, axis: int) -> int:
+def classes(name: str, shape: Shape, axis: int) -> None:
     if shape[axis] is None:
         raise ShapeError(
             f"{name} must have a known number of classes; got shape {shape} with axis {axis}. "
@@ -153,7 +153,6 @@ def classes(name: str, shape: Shape, axis: int) -> int:
             f"{name} must have at least one class; got shape {shape} with axis {axis}. "
             "Check axis=, or drop the empty array."
         )
-    return shape[axis]
 
 
 def is_distribution(shape: Shape, dtype: str, scores_shape: Shape, axis: int) -> bool:
@@ -223,7 +222,7 @@ def ignore_index(value: Any, distribution: bool) -> None:
         )
 
 
-def class_weight(shape: Shape, num_classes: int | None) -> int:
+def class_weight(shape: Shape, num_classes: int | None) -> Any:
     """The number of classes, which is that of the weights where only they tell it."""
     if len(shape) != 1 or shape[0] != (num_classes or shape[0] or 1):
         length = "classes" if num_classes is None else num_classes

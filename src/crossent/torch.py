@@ -18,12 +18,12 @@ takes_numpy = False
 _NAMES = {getattr(torch, name): name for name in (*_checks.FLOATS, *_checks.INTEGERS, "bool")}
 
 
-def fused_softmax_loss(*arguments: Any) -> Any:
-    return None
+def fused_softmax_loss(*_: Any) -> Any:
+    """No fused loss yet."""
 
 
-def fused_sigmoid_loss(*arguments: Any) -> Any:
-    return None
+def fused_sigmoid_loss(*_: Any) -> Any:
+    """No fused loss yet."""
 
 
 def quiet() -> AbstractContextManager[Any]:
@@ -110,6 +110,6 @@ def class_ids(labels: Any, ignored: int | None) -> tuple[Any, Any]:
     return torch.where(kept, ids, 0), kept
 
 
-def kernel_for(array: Any) -> str:
+def kernel_for(_: Any) -> str:
     """Which kernel scores this tensor."""
     return "formula: no kernel for PyTorch yet"
