@@ -5,13 +5,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from crossent._formula import Formula
 
 
 def result_dtype(array: Any) -> Any:
-    """float64 stays; everything narrower is returned as float32."""
-    return jnp.float64 if array.dtype == jnp.float64 else jnp.float32
+    """float64 stays where JAX has it; everything narrower is returned as float32."""
+    is_wide = jax.config.jax_enable_x64 and array.dtype == np.float64
+    return jnp.float64 if is_wide else jnp.float32
 
 
 def namespace(*arrays: Any) -> Any:
@@ -19,10 +21,14 @@ def namespace(*arrays: Any) -> Any:
 
     They compute in float64 where JAX has it and it is cheap, which is on CPUs.
     """
-    dtypes = [getattr(array, "dtype", None) for array in arrays]
-    on_cpu = jax.config.jax_enable_x64 and jax.default_backend() == "cpu"
-    is_wide = on_cpu or (jax.config.jax_enable_x64 and any(d == jnp.float64 for d in dtypes))
+    is_wide = jax.config.jax_enable_x64 and (
+        jax.default_backend() == "cpu" or any(_is_float64(array) for array in arrays)
+    )
     return _functions("float64" if is_wide else "float32")
+
+
+def _is_float64(array: Any) -> bool:
+    return array is not None and array.dtype == np.float64
 
 
 @jax.custom_jvp

@@ -246,13 +246,15 @@ def _form_of(options: Options, groups: int, with_gradient: bool, given: Operands
 
 
 def _call(options: Options, form: _Form, *operands: Any) -> tuple[Any, ...]:
-    logits = operands[0]
-    lengths = dict(zip(form.operands[0], logits.shape, strict=True))
-    dtypes = result_dtype(logits), logits.dtype
-    results = tuple(
-        _like(operands, tuple(lengths[axis] for axis in axes), dtype)
-        for axes, dtype in zip(form.results(options), dtypes, strict=False)
-    )
+    value, *_ = form.results(options)
+    gone = tuple(k for k, axis in enumerate(form.operands[0]) if axis not in value)
+
+    def like(logits: Any) -> Any:
+        value = jnp.sum(logits, axis=gone).astype(result_dtype(logits))
+        return (value, logits) if form.with_gradient else (value,)
+
+    # Not by shapes alone: inside a shard_map a type says along which axes results differ.
+    results = jax.eval_shape(like, operands[0])
     name = "crossent_softmax_loss" if options.is_softmax else "crossent_sigmoid_loss"
     attributes: dict[str, Any] = {
         "groups": np.int64(form.groups),
@@ -269,8 +271,32 @@ def _call(options: Options, form: _Form, *operands: Any) -> tuple[Any, ...]:
     return tuple(jax.ffi.ffi_call(name, results)(*operands, **attributes))
 
 
-def _like(operands: Sequence[Any], shape: tuple[int, ...], dtype: Any) -> Any:
-    return jax.ShapeDtypeStruct(shape, dtype)
+def _varying_over(array: Any) -> frozenset[str]:
+    """The axes of a shard_map along which an array differs."""
+    if not hasattr(jax, "typeof"):  # jax < 0.6 does not say
+        return frozenset()
+    kind = jax.typeof(array)
+    kind = getattr(kind, "manual_axis_type", kind)  # since jax 0.10
+    axes: frozenset[str] = getattr(kind, "varying", None) or getattr(kind, "vma", frozenset())
+    return axes
+
+
+def aligned(given: Operands) -> Operands:
+    """Operands that all differ along the same axes of a shard_map, as a native call asks for.
+
+    JAX's own functions do that by themselves, and so the gradient of an operand that is the same
+    everywhere is added up over those axes.
+    """
+    axes = frozenset().union(*(_varying_over(a) for a in given if a is not None))
+    return jax.tree.map(lambda a: _varying(a, tuple(axes - _varying_over(a))), given)
+
+
+def _varying(array: Any, axes: tuple[str, ...]) -> Any:
+    if not axes:
+        return array
+    if hasattr(jax.lax, "pcast"):
+        return jax.lax.pcast(array, axes, to="varying")
+    return jax.lax.pvary(array, axes)
 
 
 # ---- on the rows of each device
@@ -328,7 +354,8 @@ def _batched(options: Options, groups: int, with_gradient: bool) -> Callable[...
         return _partitioned(options, form)(*(array for array in given if array is not None))
 
     @call.def_vmap
-    def _(size: int, batched: Any, given: Operands) -> Any:
+    def _(size: int, batched_arguments: Any, given: Operands) -> Any:
+        (batched,) = batched_arguments
         spread = Operands(
             *(
                 None if a is None else a if b else jnp.broadcast_to(a, (size, *a.shape))

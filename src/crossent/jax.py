@@ -19,10 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from crossent import _checks, _jax_native, _numpy_native
-from crossent import numpy as _numpy
 from crossent._jax_formula import namespace as namespace
 from crossent._jax_formula import result_dtype as result_dtype
 from crossent._jax_native import Operands, Options
+from crossent.errors import DTypeError, ShapeError
 
 takes_numpy = True
 
@@ -39,12 +39,30 @@ def is_own(value: Any) -> bool:
 
 def as_array(name: str, value: Any) -> Any:
     """The argument as an array of its own dtype; lists of numbers by NumPy's rules."""
-    return value if is_own(value) else _numpy.as_array(name, value)
+    if is_own(value):
+        return value
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise DTypeError(
+            f"{name} must be a plain array; got one with masked entries. Leave those rows out, or "
+            "fill them: ignore_index skips labels, sample_weight 0 rows."
+        )
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ShapeError(
+            f"{name} must be rectangular; got rows of different lengths. Pad them, or pass one "
+            "row at a time."
+        ) from None
+    _checks.numeric(name, dtype_name(array), array.shape)
+    return array
 
 
 def as_scores(name: str, value: Any) -> Any:
     """Scores as a floating-point array: lists and Python numbers become float64."""
-    return value if is_own(value) else _numpy.as_scores(name, value)
+    array = as_array(name, value)
+    if isinstance(array, np.ndarray) and not hasattr(value, "dtype"):
+        array = array.astype(np.float64)
+    return array
 
 
 def as_floats(array: Any) -> Any:
@@ -56,7 +74,7 @@ def as_floats(array: Any) -> Any:
 
 def dtype_name(array: Any) -> str:
     """The dtype as `_checks` knows it."""
-    return str(array.dtype) if is_own(array) else _numpy.dtype_name(array)
+    return str(array.dtype)
 
 
 def shape(array: Any) -> tuple[int, ...]:
@@ -216,7 +234,7 @@ def _fused(options: Options, reduction: str, given: Operands) -> Any:
     if reduction in ("mean", "mean_all") and given.normalizer is None:
         divisor = _jax_native.denominator(options, given, reduction == "mean_all")
         given = given._replace(normalizer=divisor)
-    return _jax_native.loss(options, given)
+    return _jax_native.loss(options, _jax_native.aligned(given))
 
 
 def _takes(logits: Any) -> bool:
