@@ -249,12 +249,14 @@ def _call(options: Options, form: _Form, *operands: Any) -> tuple[Any, ...]:
     value, *_ = form.results(options)
     gone = tuple(k for k, axis in enumerate(form.operands[0]) if axis not in value)
 
-    def like(logits: Any) -> Any:
+    def like(logits: Any) -> tuple[Any, ...]:
         value = jnp.sum(logits, axis=gone).astype(result_dtype(logits))
         return (value, logits) if form.with_gradient else (value,)
 
-    # Not by shapes alone: inside a shard_map a type says along which axes results differ.
     results = jax.eval_shape(like, operands[0])
+    # Inside a shard_map these types say along which axes the results differ, which they must.
+    if not _varying_over(operands[0]):
+        results = tuple(jax.ShapeDtypeStruct(r.shape, r.dtype) for r in results)
     name = "crossent_softmax_loss" if options.is_softmax else "crossent_sigmoid_loss"
     attributes: dict[str, Any] = {
         "groups": np.int64(form.groups),
@@ -273,8 +275,6 @@ def _call(options: Options, form: _Form, *operands: Any) -> tuple[Any, ...]:
 
 def _varying_over(array: Any) -> frozenset[str]:
     """The axes of a shard_map along which an array differs."""
-    if not hasattr(jax, "typeof"):  # jax < 0.6 does not say
-        return frozenset()
     kind = jax.typeof(array)
     kind = getattr(kind, "manual_axis_type", kind)  # since jax 0.10
     axes: frozenset[str] = getattr(kind, "varying", None) or getattr(kind, "vma", frozenset())
@@ -307,33 +307,33 @@ def _partitioned(options: Options, form: _Form) -> Callable[..., Any]:
     """The call under a sharded jit: the classes whole on every device, the rows where they are."""
     call = custom_partitioning(partial(_call, options, form))
 
-    def shardings(arguments: Any) -> tuple[Any, list[Any], list[Any], tuple[str, ...]]:
+    def shardings(mesh: Any, arguments: Any) -> tuple[tuple[Any, ...], tuple[Any, ...], list[str]]:
         logits = arguments[0].sharding
-        spec = (*logits.spec, *(None,) * (len(form.operands[0]) - len(logits.spec)))
-        placed = dict(zip(form.operands[0], spec, strict=True))
+        spec = () if logits is None else logits.spec
+        placed = dict.fromkeys((*form.operands[0], "c"))
+        placed.update(zip(form.operands[0], spec, strict=False))
         placed["c"] = None
 
         def of(axes: tuple[str, ...]) -> Any:
-            return NamedSharding(logits.mesh, PartitionSpec(*(placed[axis] for axis in axes)))
+            return NamedSharding(mesh, PartitionSpec(*(placed[axis] for axis in axes)))
 
-        reduced = [placed[axis] for axis in form.operands[0][form.groups :] if placed[axis]]
-        over = tuple(n for names in reduced for n in ((names,) if isinstance(names, str) else names))
-        results = [of(axes) for axes in form.results(options)]
-        return logits.mesh, [of(axes) for axes in form.operands], results, over
+        rows = [placed[axis] for axis in form.operands[0][form.groups :] if placed[axis]]
+        over = [name for axes in rows for name in ([axes] if isinstance(axes, str) else axes)]
+        return tuple(map(of, form.operands)), tuple(map(of, form.results(options))), over
 
     def infer(mesh: Any, arguments: Any, results: Any) -> Any:
-        return tuple(shardings(arguments)[2])
+        return shardings(mesh, arguments)[1]
 
     def partition(mesh: Any, arguments: Any, results: Any) -> Any:
-        mesh, of_operands, of_results, over = shardings(arguments)
+        of_operands, of_results, over = shardings(mesh, arguments)
 
         def local(*operands: Any) -> Any:
             value, *gradient = _call(options, form, *operands)
             if options.reduced and over:
-                value = jax.lax.psum(value, over)
+                value = jax.lax.psum(value, tuple(over))
             return value, *gradient
 
-        return mesh, local, tuple(of_results), tuple(of_operands)
+        return mesh, local, of_results, of_operands
 
     sides = (form.operands, form.results(options))
     rule = " -> ".join(", ".join(" ".join(axes) for axes in side) for side in sides)
@@ -402,8 +402,9 @@ def loss(options: Options, given: Operands) -> Any:
 def _loss_jvp(options: Options, primals: Any, tangents: Any) -> Any:
     (given,), (moved,) = primals, tangents
     if not _moves(moved.logits):
-        return loss(options, given), _moved_by_formula(options, given, moved)
-    value, gradient = loss_and_gradient(options, given)
+        (value,) = _on_its_mesh(given, loss(options, given))
+        return value, _moved_value(options, given, None, moved)
+    value, gradient = _on_its_mesh(given, *loss_and_gradient(options, given))
     return value, _moved_value(options, given, gradient, moved)
 
 
@@ -417,13 +418,25 @@ def loss_and_gradient(options: Options, given: Operands) -> tuple[Any, Any]:
 @partial(loss_and_gradient.defjvp, symbolic_zeros=True)
 def _loss_and_gradient_jvp(options: Options, primals: Any, tangents: Any) -> Any:
     (given,), (moved,) = primals, tangents
-    value, gradient = loss_and_gradient(options, given)
+    value, gradient = _on_its_mesh(given, *loss_and_gradient(options, given))
 
     def of_moving(given: Operands) -> Any:
         return _by_formula(options, True, given)[1]
 
     by_formula = _jvp(of_moving, given, moved)
     return (value, gradient), (_moved_value(options, given, gradient, moved), by_formula)
+
+
+def _on_its_mesh(given: Operands, *results: Any) -> tuple[Any, ...]:
+    """The results with types that name the mesh of the operands.
+
+    Up to JAX 0.6 those of a foreign call do not, and JAX finds that value and tangent do not fit.
+    """
+    zero = jnp.sum(given.logits[:0])
+    mesh = jax.typeof(zero).sharding.mesh
+    return tuple(
+        r if jax.typeof(r).sharding.mesh == mesh else r + zero.astype(r.dtype) for r in results
+    )
 
 
 def _moved_value(options: Options, given: Operands, gradient: Any, moved: Operands) -> Any:
