@@ -227,8 +227,7 @@ bool run(const xla::CallFrame& frame, Loss loss, bool is_softmax) {
 bool answers_metadata(const xla::CallFrame& frame) {
     const xla::Extension* extension = frame.extensions;
     if (extension == nullptr || extension->type != xla::ExtensionType::metadata) return false;
-    xla::Metadata& metadata =
-        *reinterpret_cast<const xla::MetadataExtension*>(extension)->metadata;
+    xla::Metadata& metadata = *reinterpret_cast<const xla::MetadataExtension*>(extension)->metadata;
     metadata.api_version.major_version = xla::kMajorVersion;
     metadata.api_version.minor_version = xla::kMinorVersion;
     metadata.traits = 0;

@@ -10,10 +10,14 @@ import numpy as np
 from crossent._formula import Formula
 
 
+def has_float64() -> bool:
+    """Whether JAX is told to keep float64, as by default it is not."""
+    return bool(jax.dtypes.canonicalize_dtype(np.float64) == np.float64)
+
+
 def result_dtype(array: Any) -> Any:
     """float64 stays where JAX has it; everything narrower is returned as float32."""
-    is_wide = jax.config.jax_enable_x64 and array.dtype == np.float64
-    return jnp.float64 if is_wide else jnp.float32
+    return jnp.float64 if array.dtype == np.float64 and has_float64() else jnp.float32
 
 
 def namespace(*arrays: Any) -> Any:
@@ -21,7 +25,7 @@ def namespace(*arrays: Any) -> Any:
 
     They compute in float64 where JAX has it and it is cheap, which is on CPUs.
     """
-    is_wide = jax.config.jax_enable_x64 and (
+    is_wide = has_float64() and (
         jax.default_backend() == "cpu" or any(_is_float64(array) for array in arrays)
     )
     return _functions("float64" if is_wide else "float32")
@@ -62,7 +66,7 @@ def _flow(moved: Any, over: Any) -> Any:
     the other, overflow for everything but 0. (As constants XLA would multiply them first.)
     """
     zero = over == 0
-    huge = jnp.asarray(jnp.finfo(over.dtype).max, over.dtype)
+    huge = jnp.asarray(np.finfo(over.dtype).max, over.dtype)
     return moved * jnp.where(zero, huge, 1 / jnp.where(zero, 1.0, over)) * jnp.where(zero, huge, 1)
 
 

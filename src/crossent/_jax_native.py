@@ -74,7 +74,7 @@ def _softmax_rows(xp: Any, options: Options, given: Operands) -> Any:
     kept, classes = None, rows.shape[-1]
     if labels.ndim == rows.ndim:
         labels = xp.widen(jnp.moveaxis(labels, options.axis, -1))
-        valid = _is_distribution(xp, given.labels.dtype, labels)
+        valid = _is_distribution(given.labels.dtype, labels)
     else:
         valid = (labels >= 0) & (labels < classes)
         if options.ignore_index is not None:
@@ -117,7 +117,7 @@ def _sigmoid_rows(xp: Any, options: Options, given: Operands) -> Any:
     return _counted(xp, losses, of_rows, kept)
 
 
-def _is_distribution(xp: Any, dtype: Any, labels: Any) -> Any:
+def _is_distribution(dtype: Any, labels: Any) -> Any:
     q = jax.lax.stop_gradient(labels)
     inside = jnp.all((q >= 0) & (q <= 1), axis=-1)
     tolerance = _checks.sum_tolerance(str(dtype), q.shape[-1])
@@ -275,9 +275,9 @@ def _call(options: Options, form: _Form, *operands: Any) -> tuple[Any, ...]:
 
 def _varying_over(array: Any) -> frozenset[str]:
     """The axes of a shard_map along which an array differs."""
-    kind = jax.typeof(array)
+    kind: Any = jax.typeof(array)
     kind = getattr(kind, "manual_axis_type", kind)  # since jax 0.10
-    axes: frozenset[str] = getattr(kind, "varying", None) or getattr(kind, "vma", frozenset())
+    axes: frozenset[str] = getattr(kind, "varying", getattr(kind, "vma", frozenset()))
     return axes
 
 
@@ -287,16 +287,19 @@ def aligned(given: Operands) -> Operands:
     JAX's own functions do that by themselves, and so the gradient of an operand that is the same
     everywhere is added up over those axes.
     """
-    axes = frozenset().union(*(_varying_over(a) for a in given if a is not None))
-    return jax.tree.map(lambda a: _varying(a, tuple(axes - _varying_over(a))), given)
+    axes = frozenset[str]().union(*(_varying_over(a) for a in given if a is not None))
+    return Operands(
+        *(None if a is None else _varying(a, tuple(axes - _varying_over(a))) for a in given)
+    )
 
 
 def _varying(array: Any, axes: tuple[str, ...]) -> Any:
+    lax: Any = jax.lax
     if not axes:
         return array
-    if hasattr(jax.lax, "pcast"):
-        return jax.lax.pcast(array, axes, to="varying")
-    return jax.lax.pvary(array, axes)
+    if hasattr(lax, "pcast"):
+        return lax.pcast(array, axes, to="varying")
+    return lax.pvary(array, axes)  # as it was called up to JAX 0.8
 
 
 # ---- on the rows of each device
@@ -310,21 +313,21 @@ def _partitioned(options: Options, form: _Form) -> Callable[..., Any]:
     def shardings(mesh: Any, arguments: Any) -> tuple[tuple[Any, ...], tuple[Any, ...], list[str]]:
         logits = arguments[0].sharding
         spec = () if logits is None else logits.spec
-        placed = dict.fromkeys((*form.operands[0], "c"))
+        placed: dict[str, Any] = dict.fromkeys((*form.operands[0], "c"))
         placed.update(zip(form.operands[0], spec, strict=False))
         placed["c"] = None
 
         def of(axes: tuple[str, ...]) -> Any:
             return NamedSharding(mesh, PartitionSpec(*(placed[axis] for axis in axes)))
 
-        rows = [placed[axis] for axis in form.operands[0][form.groups :] if placed[axis]]
-        over = [name for axes in rows for name in ([axes] if isinstance(axes, str) else axes)]
+        rows: list[Any] = [placed[axis] for axis in form.operands[0][form.groups :]]
+        over = [n for axes in rows for n in ((axes,) if isinstance(axes, str) else axes or ())]
         return tuple(map(of, form.operands)), tuple(map(of, form.results(options))), over
 
-    def infer(mesh: Any, arguments: Any, results: Any) -> Any:
+    def infer(mesh: Any, arguments: Any, _results: Any) -> Any:
         return shardings(mesh, arguments)[1]
 
-    def partition(mesh: Any, arguments: Any, results: Any) -> Any:
+    def partition(mesh: Any, arguments: Any, _results: Any) -> Any:
         of_operands, of_results, over = shardings(mesh, arguments)
 
         def local(*operands: Any) -> Any:
@@ -337,9 +340,7 @@ def _partitioned(options: Options, form: _Form) -> Callable[..., Any]:
 
     sides = (form.operands, form.results(options))
     rule = " -> ".join(", ".join(" ".join(axes) for axes in side) for side in sides)
-    call.def_partition(
-        partition=partition, infer_sharding_from_operands=infer, sharding_rule=rule
-    )
+    call.def_partition(partition=partition, infer_sharding_from_operands=infer, sharding_rule=rule)
     return call
 
 

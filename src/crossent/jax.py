@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from crossent import _checks, _jax_native, _numpy_native
+from crossent._jax_formula import has_float64
 from crossent._jax_formula import namespace as namespace
 from crossent._jax_formula import result_dtype as result_dtype
 from crossent._jax_native import Operands, Options
@@ -69,7 +70,7 @@ def as_floats(array: Any) -> Any:
     """Integers and bools as wide floats; floats as they are."""
     if dtype_name(array) in _checks.FLOATS:
         return array
-    return jnp.asarray(array, jnp.float64 if jax.config.jax_enable_x64 else jnp.float32)
+    return jnp.asarray(array, jnp.float64 if has_float64() else jnp.float32)
 
 
 def dtype_name(array: Any) -> str:
@@ -147,7 +148,7 @@ def fused_softmax_loss(
     z_loss: float,
     reduction: str,
     normalizer: Any,
-    request: Any,
+    _request: Any,
 ) -> Any:
     """The softmax cross-entropy; None: the general way takes it, and says what is wrong."""
     if not _takes(logits) or type(axis) is not int or not -logits.ndim <= axis < logits.ndim:
@@ -156,7 +157,7 @@ def fused_softmax_loss(
     full, classes = logits.shape, logits.shape[axis]
     rows = full[:axis] + full[axis + 1 :]
     labels = _number(labels)
-    if labels is None or classes == 0 or not _fits(ignore_index, labels):
+    if labels is None or classes == 0 or not _fits(ignore_index):
         return None
     integers = dtype_name(labels) in _checks.INTEGERS
     check: Callable[[], bool]
@@ -201,20 +202,18 @@ def fused_sigmoid_loss(
     ignore_index: int | None,
     reduction: str,
     normalizer: Any,
-    request: Any,
+    _request: Any,
 ) -> Any:
     """The sigmoid cross-entropy; None: the general way takes it, and says what is wrong."""
     if not _takes(logits):
         return None
     rows, labels = logits.shape, _number(labels)
-    if labels is None or not _fits(ignore_index, labels):
+    if labels is None or not _fits(ignore_index):
         return None
     if labels.shape != rows and (*labels.shape, 1) != rows and labels.shape != (*rows, 1):
         return None
     weights = None if pos_weight is None else _number(pos_weight)
-    if pos_weight is not None and (
-        weights is None or weights.shape not in ((), (1,), rows[-1:])
-    ):
+    if pos_weight is not None and (weights is None or weights.shape not in ((), (1,), rows[-1:])):
         return None
     of_rows, fits = _row_weight(sample_weight, rows)
     divisor, known = _normalizer(normalizer)
@@ -260,7 +259,7 @@ def _number(value: Any) -> Any:
     return value if known else None
 
 
-def _fits(ignore_index: int | None, labels: Any) -> bool:
+def _fits(ignore_index: int | None) -> bool:
     """Whether JAX keeps the ignored label apart: it narrows NumPy's integers to 32 bits."""
     return ignore_index is None or (type(ignore_index) is int and abs(ignore_index) < 2**31)
 
