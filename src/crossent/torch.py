@@ -38,6 +38,8 @@ def is_own(value: Any) -> bool:
 
 def as_array(name: str, value: Any) -> Any:
     """The argument as a tensor of its own dtype; lists of numbers by NumPy's rules."""
+    if type(value).__module__.startswith("keras."):  # a Variable; NumPy would lose its gradient
+        value = value.value
     if isinstance(value, torch.Tensor):
         if value.layout != torch.strided or value.is_quantized:
             raise DTypeError(
