@@ -13,6 +13,13 @@ import crossent as xe
 import crossent.keras as xk
 
 BACKEND = keras.backend.backend()
+if BACKEND == "tensorflow":
+    import tensorflow as tf
+
+    # Before anything runs: two devices of the one CPU, for replicas.
+    one = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(one, [tf.config.LogicalDeviceConfiguration()] * 2)
+
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(12, 4)).astype("float32")
 IDS = RNG.integers(0, 4, 12)
@@ -203,6 +210,57 @@ def test_half_precision_is_computed_in_float32(policy):
         keras.config.set_dtype_policy("float32")
 
 
+# ---- several devices
+
+
+def assert_a_step_is_that_of_one_device(make, **options):
+    """Two devices with half of the batch each, whose labels weigh differently."""
+    weight = np.where(np.arange(12) < 6, WEIGHT, 10 * WEIGHT).astype("float32")
+    labels = np.where(np.arange(12) < 4, -100, IDS)
+    model, weights = make(loss=xk.Loss(xe.softmax_cross_entropy, ignore_index=-100, **options))
+    expected, gradient = xe.numpy.value_and_grad(
+        xe.softmax_cross_entropy,
+        labels=labels,
+        logits=FEATURES @ weights,
+        sample_weight=weight,
+        ignore_index=-100,
+        **options,
+    )
+    history = model.fit(
+        FEATURES, labels, sample_weight=weight, batch_size=12, shuffle=False, verbose=0
+    ).history
+    np.testing.assert_allclose(history["loss"], [expected], rtol=1e-5)
+    new = weights - 0.1 * FEATURES.T @ gradient
+    np.testing.assert_allclose(model.get_weights()[0], new, rtol=0, atol=2e-6)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="replicas are TensorFlow's")
+@pytest.mark.parametrize(
+    "options",
+    [{"class_weight": [1.0, 2.0, 0.5, 3.0]}, {"reduction": "mean_all"}],
+    ids=["mean", "mean_all"],
+)
+def test_replicas_divide_by_what_all_of_them_hold(options):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+    def make(**compiled):
+        with strategy.scope():
+            return linear_model(**compiled)
+
+    assert_a_step_is_that_of_one_device(make, **options)
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="a sharded batch is JAX's")
+def test_a_batch_on_two_devices():
+    devices = keras.distribution.list_devices()
+    assert len(devices) == 2
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
+    try:
+        assert_a_step_is_that_of_one_device(linear_model, class_weight=[1.0, 2.0, 0.5, 3.0])
+    finally:
+        keras.distribution.set_distribution(None)
+
+
 # ---- masks
 
 TOKENS = np.array([[1, 2, 3, 0, 0], [4, 3, 2, 1, 0], [2, 4, 0, 0, 0]])
@@ -224,15 +282,23 @@ def token_model(**options):
     return model
 
 
-@pytest.mark.parametrize("reduction", ["mean", "mean_all", "sum"])
-@pytest.mark.parametrize("weight", [None, WEIGHT[:3], OF_TOKENS], ids=["", "(3,)", "(3, 5)"])
+@pytest.mark.parametrize(
+    ("reduction", "weight"),
+    [
+        ("mean", None),
+        ("mean", WEIGHT[:3]),
+        ("mean", OF_TOKENS),
+        ("mean_all", None),
+        ("mean_all", OF_TOKENS),
+        ("sum", WEIGHT[:3]),
+    ],
+    ids=["mean", "mean-(3,)", "mean-(3, 5)", "mean_all", "mean_all-(3, 5)", "sum-(3,)"],
+)
 def test_masked_rows_are_not_there(reduction, weight):
     options = {"reduction": reduction, "class_weight": [1.0, 2.0, 0.5, 3.0]}
     model = token_model(loss=xk.Loss(xe.softmax_cross_entropy, **options))
     logits = ops.convert_to_numpy(model(TOKENS))
-    rows = None if weight is None else np.broadcast_to(weight.T, KEPT.T.shape).T[KEPT]
-    if weight is OF_TOKENS:
-        rows = OF_TOKENS[KEPT]
+    rows = None if weight is None else np.broadcast_to(weight.T, (5, 3)).T[KEPT]
     expected = xe.softmax_cross_entropy(
         labels=NEXT[KEPT], logits=logits[KEPT], sample_weight=rows, **options
     )
@@ -387,6 +453,32 @@ def test_variables_and_arrays_of_the_back_end():
         assert_same(value, expected)
         assert xe.kernel_for(logits).partition(" ")[0] in ("native", "formula:")
     assert xe.softmax(keras.Variable(LOGITS)).shape == (12, 4)
+
+
+def gradient_in(variable, loss):
+    """The gradient of loss() in a variable, each back end in its own way."""
+    if BACKEND == "torch":
+        loss().backward()
+        return variable.value.grad
+    if BACKEND == "tensorflow":
+        with tf.GradientTape() as tape:
+            value = loss()
+        return tape.gradient(value, variable.value)
+    import jax
+
+    def of_value(value):
+        with keras.StatelessScope(state_mapping=[(variable, value)]):
+            return loss()
+
+    return jax.jit(jax.grad(of_value))(variable.value)
+
+
+def test_gradients_reach_variables():
+    logits = keras.Variable(LOGITS)
+    _, expected = xe.numpy.value_and_grad(xe.focal_loss, labels=IDS, logits=LOGITS)
+    labels = ops.convert_to_tensor(IDS)
+    gradient = gradient_in(logits, lambda: xe.focal_loss(labels=labels, logits=logits))
+    np.testing.assert_allclose(ops.convert_to_numpy(gradient), expected, rtol=0, atol=1e-7)
 
 
 def test_a_symbolic_tensor_is_refused():

@@ -74,11 +74,11 @@ class Loss(keras.losses.Loss):  # type: ignore[misc] # Keras ships no types
         Keras' protocol: https://keras.io/api/losses/.
 
     Example:
-        >>> import crossent as xe, crossent.keras  # doctest: +SKIP
+        >>> import crossent as xe, crossent.keras
         >>> loss = crossent.keras.Loss(xe.softmax_cross_entropy, label_smoothing=0.1)
         >>> loss
         Loss(softmax_cross_entropy, label_smoothing=0.1)
-        >>> model.compile("adam", loss=loss)
+        >>> model.compile("adam", loss=loss)  # doctest: +SKIP
     """
 
     def __init__(
