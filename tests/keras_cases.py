@@ -342,6 +342,12 @@ def test_a_mask_and_another_class_axis():
     )
     loss = xk.Loss(xe.softmax_cross_entropy, axis=1, reduction="mean_all", ignore_index=0)
     assert_same(loss(NEXT, masked(logits.transpose(0, 2, 1))), expected)
+    one_hot = np.eye(4, dtype="float32")[NEXT] * KEPT[..., None]
+    expected = xe.softmax_cross_entropy(labels=NEXT[KEPT], logits=logits[KEPT])
+    value = xk.Loss(xe.softmax_cross_entropy, axis=1)(
+        one_hot.transpose(0, 2, 1), masked(logits.transpose(0, 2, 1))
+    )
+    assert_same(value, expected)
 
 
 def test_a_mask_divides_as_keras_does():
