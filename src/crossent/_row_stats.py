@@ -314,11 +314,13 @@ def _softmax_parts(xp: Any, logits: Any, options: RowOptions) -> _Softmax:
         slope = xp.where(masked, 0.0, 4 * e / ((1 + e) * (1 + e)))
     highest = xp.argmax(x, axis=-1)
     peak = xp.pick(x, highest)[..., None]
-    gap = (x - peak) / options.temperature
+    at_peak = xp.arange(x.shape[-1]) == highest[..., None]
+    # 0 at the peak as a constant: x - peak would be differentiated as 1 - 1 there, and adding up
+    # 1 - S / (1 + S) - 1 leaves nothing of a confident row's gradient.
+    gap = xp.where(at_peak, 0.0, (x - peak) / options.temperature)
     exp = xp.exp(gap)
     if options.compensate:
         exp = exp * (1 + _lost_by_subtraction(xp, x, peak) / options.temperature)
-    at_peak = xp.arange(x.shape[-1]) == highest[..., None]
     rest = xp.sum(xp.where(at_peak, 0.0, exp), axis=-1, keepdims=True)
     return _Softmax(peak, gap, exp, rest, peak - peak, slope, x == -xp.inf)
 
