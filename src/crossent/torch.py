@@ -11,19 +11,13 @@ import torch
 from crossent import _checks
 from crossent._torch_formula import namespace as namespace
 from crossent._torch_formula import result_dtype as result_dtype
+from crossent._torch_native import fused_sigmoid_loss as fused_sigmoid_loss
+from crossent._torch_native import fused_softmax_loss as fused_softmax_loss
 from crossent.errors import DTypeError, ShapeError
 
 takes_numpy = False
 
 _NAMES = {getattr(torch, name): name for name in (*_checks.FLOATS, *_checks.INTEGERS, "bool")}
-
-
-def fused_softmax_loss(*_: Any) -> Any:
-    """No fused loss yet."""
-
-
-def fused_sigmoid_loss(*_: Any) -> Any:
-    """No fused loss yet."""
 
 
 def quiet() -> AbstractContextManager[Any]:
