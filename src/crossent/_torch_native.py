@@ -24,6 +24,8 @@ import torch
 from torch.autograd import forward_ad
 
 from crossent import _numpy_native as native
+from crossent import _torch_formula
+from crossent._row_stats import RowOptions, RowStatistics
 from crossent.errors import ArgumentError
 
 _C = torch._C
@@ -42,6 +44,7 @@ _NUMBERS = {
     torch.bool: 4,
     **{dtype: 5 + k for k, dtype in enumerate(_INTEGERS)},
 }
+_MOST_AXES = 31  # of logits in the kernels
 _PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
 
 # What a loss was asked for, beside its tensors: whether softmax, axis, label_smoothing,
@@ -147,6 +150,8 @@ def _fused(
         return None
     result = losses if losses is not None else value
     if differentiate:
+        if gradient is logits:  # so that autograd tells whoever wanted them as they were
+            torch.autograd.graph.increment_version(logits)
         return _FusedLoss.apply(logits, (tensors, normalizer, options, result, gradient, dtype))
     return torch.scalar_tensor(value, dtype=dtype, device=_CPU) if losses is None else losses
 
@@ -160,6 +165,7 @@ class _FusedLoss(torch.autograd.Function):
         # The gradient too, so that checkpointing can drop it and offloading can move it.
         ctx.save_for_backward(*tensors, gradient)
         ctx.is_fresh = gradient is not None
+        ctx.is_inplace = gradient is logits
         if type(result) is float:
             return torch.scalar_tensor(result, dtype=dtype, device=_CPU)
         return result
@@ -167,13 +173,12 @@ class _FusedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Any) -> Any:
         *tensors, gradient = ctx.saved_tensors
-        logits, labels, weight, sample_weight = tensors
+        if ctx.is_inplace:
+            return _written_over(ctx, gradient, upstream), None
         if torch.compiler.is_compiling():  # compiled autograd
             arguments = *tensors, _as_tensor(ctx.normalizer), *ctx.options
             return torch.ops.crossent.linear_loss_gradient(upstream, *arguments), None
-        # is_grads_batched=True comes with a batch that torch.func knows nothing of.
-        is_batch = _C._functorch.is_legacy_batchedtensor(upstream)
-        if _C.is_grad_enabled() or is_batch or is_watched() or not is_plain(upstream):
+        if _C.is_grad_enabled() or is_watched() or not is_plain(upstream):
             return _differentiable_gradient(tensors, ctx.normalizer, ctx.options, upstream), None
         # Given away once; whoever got it may write to it, and a second backward computes anew.
         if ctx.is_fresh:
@@ -189,6 +194,18 @@ class _FusedLoss(torch.autograd.Function):
         return gradient, None
 
 
+def _written_over(ctx: Any, gradient: Any, upstream: Any) -> Any:
+    """The gradient that the logits have become: there is no other, and no way back to them."""
+    if not ctx.is_fresh or _C.is_grad_enabled():
+        raise ArgumentError(
+            "inplace must be False where backward runs twice or is itself differentiated; got "
+            "logits that are overwritten. Leave inplace away."
+        )
+    ctx.is_fresh = False
+    gradient = gradient.data
+    return gradient if upstream.item() == 1 else gradient.mul_(upstream)
+
+
 def is_watched() -> bool:
     """Whether more than autograd wants to see each operation."""
     return (
@@ -200,13 +217,15 @@ def is_watched() -> bool:
 
 
 def is_plain(tensor: Any) -> bool:
-    """Whether a value lies in memory as it says: no other device, no subclass, no pending sign."""
+    """Whether a value lies in memory as it says, and in a dtype that the kernels read."""
     return (
         type(tensor) in _PLAIN_TYPES
         and tensor.is_cpu
         and tensor.layout is torch.strided
         and tensor.dtype in _NUMBERS
         and not tensor.is_neg()
+        # is_grads_batched=True hands a batch to backward of which torch.func knows nothing.
+        and not _C._functorch.is_legacy_batchedtensor(tensor)
     )
 
 
@@ -332,11 +351,12 @@ def _overwritten(logits: Any) -> Any:
     """The memory for a gradient in place of the logits."""
     if logits.is_leaf:
         raise ArgumentError(
-            "inplace must be False for logits that are a leaf; got a tensor that other gradients "
-            "start from. Leave inplace away."
+            "inplace must be False for logits that are a leaf; got a tensor that gradients are "
+            "collected for. Leave inplace away."
         )
-    # Overlapping elements, as expand() makes them, have a gradient each.
-    return logits if torch._C._overlaps(logits) else torch.empty_like(logits)
+    # Elements that share memory, as expand() makes them, have a gradient each.
+    dense = logits.is_contiguous() or torch.empty_like(logits).stride() == logits.stride()
+    return logits if dense else torch.empty_like(logits)
 
 
 def _differentiable_gradient(tensors: Any, normalizer: Any, options: Any, upstream: Any) -> Any:
@@ -375,6 +395,108 @@ def _general_loss(tensors: Any, normalizer: Any, options: _Options) -> Any:
         softcap=softcap,
         z_loss=z_loss,
     )
+
+
+# ---- row statistics, for the losses that are no linear ones
+
+
+def namespace(*arrays: Any) -> Any:
+    """The functions that losses are written in: with native row statistics where they can be."""
+    if (
+        torch.compiler.is_compiling()
+        or native.core is None
+        or is_watched()
+        or not all(is_plain(a) for a in arrays if isinstance(a, torch.Tensor))
+    ):
+        return _torch_formula.namespace(*arrays)
+    return _NativeFunctions(_CPU, torch.float64)
+
+
+class _NativeFunctions(_torch_formula.Functions):
+    def row_statistics(
+        self, logits: Any, labels: Any, class_weight: Any, options: RowOptions
+    ) -> RowStatistics:
+        if not (is_plain(logits) and is_plain(labels) and logits.ndim <= _MOST_AXES):
+            return super().row_statistics(logits, labels, class_weight, options)
+        stacked = _Statistics.apply(logits, labels, class_weight, options)
+        return RowStatistics(*stacked.unbind())
+
+    def hide(self, scores: Any, idle: Any, fill: float) -> Any:
+        """As in the formula; rows are only copied where something is to be hidden."""
+        values = scores.detach()[torch.broadcast_to(idle, scores.shape[:-1])]
+        peak = torch.amax(values, dim=-1) if values.numel() else values
+        return scores if torch.isfinite(peak).all() else super().hide(scores, idle, fill)
+
+
+class _Statistics(torch.autograd.Function):
+    """The seven statistics of each row, stacked on a new first axis, in float64."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Any, labels: Any, class_weight: Any, options: RowOptions) -> Any:
+        ctx.save_for_backward(logits, labels, class_weight)
+        ctx.row_options = options
+        shape = len(RowStatistics._fields), *logits.shape[:-1]
+        statistics = torch.empty(shape, dtype=torch.float64, device=_CPU)
+        native.core.row_statistics(
+            *_handed(logits),
+            *_handed(labels),
+            _weights(class_weight),
+            options.with_mean,
+            options.temperature,
+            options.softcap,
+            statistics.numpy(),
+        )
+        return statistics
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Any) -> Any:
+        logits, labels, class_weight = arrays = ctx.saved_tensors
+        options, wanted = ctx.row_options, ctx.needs_input_grad[:3]
+        is_native = wanted == (True, False, False) and is_plain(upstream)
+        if is_native and not (_C.is_grad_enabled() or is_watched()):
+            gradient = torch.empty_like(logits)
+            by = RowStatistics(*(_coefficients(of_rows) for of_rows in upstream))
+            native.core.row_gradient(
+                *(by.log_sum, by.label_gap, by.nll, by.mean_gap),
+                *_handed(logits),
+                *((None, False) if by.nll is None and by.label_gap is None else _handed(labels)),
+                _weights(class_weight),
+                options.temperature,
+                options.softcap,
+                _handed(gradient)[0],
+            )
+            return gradient, None, None, None
+        create_graph = _C.is_grad_enabled()
+        with torch.enable_grad():
+            xp = _torch_formula.namespace(*arrays)
+            hidden = xp.hide(logits, (upstream == 0).all(dim=0), 0.0)
+            stacked = torch.stack(xp.row_statistics(hidden, labels, class_weight, options))
+            inputs = [a for a, w in zip(arrays, wanted, strict=True) if w]
+            gradients = iter(
+                torch.autograd.grad(
+                    stacked, inputs, upstream, create_graph=create_graph, allow_unused=True
+                )
+            )
+        return *(next(gradients) if w else None for w in wanted), None
+
+
+def _handed(tensor: Any) -> tuple[Any, bool]:
+    """The same memory as NumPy sees it, and whether it is bfloat16, which NumPy does not know."""
+    tensor = tensor.detach()
+    if tensor.dtype is torch.bfloat16:
+        return tensor.view(torch.uint16).numpy(), True
+    return tensor.numpy(), False
+
+
+def _weights(class_weight: Any) -> Any:
+    if class_weight is None:
+        return None
+    return class_weight.detach().to(torch.float64).contiguous().numpy()
+
+
+def _coefficients(of_rows: Any) -> Any:
+    """One coefficient per row; one that is 0 everywhere is left out with its term."""
+    return of_rows.contiguous().numpy() if of_rows.any() else None
 
 
 # ---- compiled programs
