@@ -29,6 +29,7 @@ from crossent._row_stats import RowOptions, RowStatistics
 from crossent.errors import ArgumentError
 
 _C = torch._C
+_STRIDED = torch.strided
 _CPU = torch.device("cpu")
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGERS = (
@@ -152,7 +153,7 @@ def _fused(
     if differentiate:
         if gradient is logits:  # so that autograd tells whoever wanted them as they were
             torch.autograd.graph.increment_version(logits)
-        return _FusedLoss.apply(logits, (tensors, normalizer, options, result, gradient, dtype))
+        return _apply(logits, (tensors, normalizer, options, result, gradient, dtype))
     return torch.scalar_tensor(value, dtype=dtype, device=_CPU) if losses is None else losses
 
 
@@ -178,7 +179,7 @@ class _FusedLoss(torch.autograd.Function):
         if torch.compiler.is_compiling():  # compiled autograd
             arguments = *tensors, _as_tensor(ctx.normalizer), *ctx.options
             return torch.ops.crossent.linear_loss_gradient(upstream, *arguments), None
-        if _C.is_grad_enabled() or is_watched() or not is_plain(upstream):
+        if _C.is_grad_enabled() or is_watched() or not _is_plain_upstream(upstream):
             return _differentiable_gradient(tensors, ctx.normalizer, ctx.options, upstream), None
         # Given away once; whoever got it may write to it, and a second backward computes anew.
         if ctx.is_fresh:
@@ -192,6 +193,10 @@ class _FusedLoss(torch.autograd.Function):
                 "allowed. Pass a copy of an array that is written to again."
             )
         return gradient, None
+
+
+# torch.autograd.Function.apply without its first lines, which are for torch.func, and a third of it.
+_apply = super(torch.autograd.Function, _FusedLoss).apply
 
 
 def _written_over(ctx: Any, gradient: Any, upstream: Any) -> Any:
@@ -221,12 +226,15 @@ def is_plain(tensor: Any) -> bool:
     return (
         type(tensor) in _PLAIN_TYPES
         and tensor.is_cpu
-        and tensor.layout is torch.strided
+        and tensor.layout is _STRIDED
         and tensor.dtype in _NUMBERS
         and not tensor.is_neg()
-        # is_grads_batched=True hands a batch to backward of which torch.func knows nothing.
-        and not _C._functorch.is_legacy_batchedtensor(tensor)
     )
+
+
+def _is_plain_upstream(tensor: Any) -> bool:
+    # is_grads_batched=True hands a batch to backward of which torch.func knows nothing.
+    return is_plain(tensor) and not _C._functorch.is_legacy_batchedtensor(tensor)
 
 
 def _rows(shape: Any, options: _Options) -> Any:
@@ -452,7 +460,7 @@ class _Statistics(torch.autograd.Function):
     def backward(ctx: Any, upstream: Any) -> Any:
         logits, labels, class_weight = arrays = ctx.saved_tensors
         options, wanted = ctx.row_options, ctx.needs_input_grad[:3]
-        is_native = wanted == (True, False, False) and is_plain(upstream)
+        is_native = wanted == (True, False, False) and _is_plain_upstream(upstream)
         if is_native and not (_C.is_grad_enabled() or is_watched()):
             gradient = torch.empty_like(logits)
             by = RowStatistics(*(_coefficients(of_rows) for of_rows in upstream))

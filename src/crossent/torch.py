@@ -93,10 +93,7 @@ def check_values(check: Callable[..., None], *arguments: Any) -> bool:
 
 def _has_values(tensor: Any) -> bool:
     """Whether the values are at hand, without waiting for an accelerator unless that is wanted."""
-    if is_watched() and (
-        torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-        or torch._C._len_torch_dispatch_stack() > 0
-    ):
+    if is_watched():
         return False
     if tensor.is_cpu:
         return type(tensor) in (torch.Tensor, torch.nn.Parameter)
