@@ -89,9 +89,11 @@ def fusing_library(scores: Any) -> Any:
         return numpy
     root = module.partition(".")[0]
     if root == "torch":
-        from crossent import torch
-
-        return torch
+        # Not an import each time: it costs a tenth of a small loss.
+        door = sys.modules.get("crossent.torch")
+        if door is None:
+            from crossent import torch as door
+        return door
     if root in ("jax", "jaxlib"):
         from crossent import jax
 
