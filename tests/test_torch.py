@@ -237,13 +237,11 @@ def test_a_changed_label_is_noticed_and_changed_logits_are_fine():
 @pytest.mark.parametrize("use_reentrant", [False, True])
 def test_checkpointing(use_reentrant):
     logits, labels = data()
-    ours = gradient_of(
-        lambda x: torch.utils.checkpoint.checkpoint(
-            softmax, x, labels, use_reentrant=use_reentrant
-        ),
-        logits,
-    )
-    assert_same(ours[1], gradient_of(softmax, logits, labels)[1], 0)
+    logits.requires_grad_()
+    torch.utils.checkpoint.checkpoint(
+        softmax, logits, labels, use_reentrant=use_reentrant
+    ).backward()
+    assert_same(logits.grad, gradient_of(softmax, logits, labels)[1], 0)
 
 
 def test_tensors_kept_for_backward_pass_the_hooks():
@@ -283,7 +281,8 @@ def test_any_layout(name, logits, axis):
             return softmax(x, labels, **options).sum()
 
         value = loss(logits)
-        assert torch.equal(value, loss(dense))
+        # A pending sign goes to the formula, all others to the same kernel.
+        assert_same(value, loss(dense), 1e-14 if name == "negative" else 0)
         x = logits.detach().requires_grad_()
         if name == "expanded":
             x = logits[:1].detach().requires_grad_()
@@ -365,7 +364,7 @@ def test_what_is_no_dense_tensor_is_refused():
     with pytest.raises(xe.DTypeError, match="to_dense"):
         softmax(logits.to_sparse(), labels)
     with pytest.raises(xe.DTypeError):
-        softmax(torch.quantize_per_tensor(logits.float(), 0.1, 0, torch.qint8), labels)
+        softmax(logits.to(torch.float8_e4m3fn), labels)
     with pytest.raises(xe.DTypeError, match="complex"):
         softmax(torch.complex(logits, logits), labels)
     with pytest.raises(xe.ArgumentError, match="numpy"):
@@ -590,7 +589,9 @@ def test_compiled_graph_holds_the_native_operator(compiled):
     compiled(
         lambda x, z: xe.sigmoid_cross_entropy(labels=z, logits=x), backend=keep
     )(logits, logits.sigmoid())
-    assert graphs == [[torch.ops.crossent.linear_loss]] * 2
+    # Dynamo notes down that it asked for transforms of torch.func, too.
+    assert [targets[-1] for targets in graphs] == [torch.ops.crossent.linear_loss] * 2
+    assert all(torch.exp not in targets and len(targets) <= 2 for targets in graphs)
 
 
 def test_compiled_says_what_does_not_fit(compiled):
@@ -656,7 +657,7 @@ def run(mode, loss, logits, labels, **options):
 
     def both(x):
         if mode == "func":
-            return grad(lambda x: of(x).sum())(x), of(x)
+            return grad(lambda x: (of(x).sum(), of(x)), has_aux=True)(x)
         x = x.detach().requires_grad_()
         call = torch.compile(of, backend="aot_eager", fullgraph=True) if mode == "compiled" else of
         value = call(x)

@@ -477,8 +477,10 @@ class _Statistics(torch.autograd.Function):
         create_graph = _C.is_grad_enabled()
         with torch.enable_grad():
             xp = _torch_formula.namespace(*arrays)
-            hidden = xp.hide(logits, (upstream == 0).all(dim=0), 0.0)
-            stacked = torch.stack(xp.row_statistics(hidden, labels, class_weight, options))
+            x = logits
+            if not _C._functorch.is_legacy_batchedtensor(upstream):
+                x = xp.hide(x, (upstream == 0).all(dim=0), 0.0)
+            stacked = torch.stack(xp.row_statistics(x, labels, class_weight, options))
             inputs = [a for a, w in zip(arrays, wanted, strict=True) if w]
             gradients = iter(
                 torch.autograd.grad(
