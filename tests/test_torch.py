@@ -586,9 +586,9 @@ def test_compiled_graph_holds_the_native_operator(compiled):
 
     logits, labels = data()
     compiled(softmax, backend=keep)(logits, labels)
-    compiled(
-        lambda x, z: xe.sigmoid_cross_entropy(labels=z, logits=x), backend=keep
-    )(logits, logits.sigmoid())
+    compiled(lambda x, z: xe.sigmoid_cross_entropy(labels=z, logits=x), backend=keep)(
+        logits, logits.sigmoid()
+    )
     # Dynamo notes down that it asked for transforms of torch.func, too.
     assert [targets[-1] for targets in graphs] == [torch.ops.crossent.linear_loss] * 2
     assert all(torch.exp not in targets and len(targets) <= 2 for targets in graphs)

@@ -272,7 +272,10 @@ def _call(
         if type(axis) is not int or not -rank <= axis < rank:
             return None
         # Arrays of the shape of the logits are looked at with the classes last.
-        strides, into = strides or logits.stride(), None if gradient is None else into or gradient.stride()
+        strides, into = (
+            strides or logits.stride(),
+            None if gradient is None else into or gradient.stride(),
+        )
         if len(labels_shape) == rank:
             labels_strides = _last(labels_strides or labels.stride(), axis)
             labels_shape = _last(labels_shape, axis)
@@ -578,9 +581,7 @@ def _fits(logits: Any, labels: Any, weight: Any, sample_weight: Any, options: _O
 
 def _broadcasts(shape: Any, rows: Any) -> bool:
     """Whether weights go with the rows from the leading axes."""
-    return len(shape) <= len(rows) and all(
-        n in (1, m) for n, m in zip(shape, rows, strict=False)
-    )
+    return len(shape) <= len(rows) and all(n in (1, m) for n, m in zip(shape, rows, strict=False))
 
 
 @torch.library.custom_op("crossent::linear_loss", mutates_args=(), device_types="cpu")
