@@ -25,6 +25,7 @@
 #include "instruction_sets.h"
 #include "kernels.h"
 #include "thread_pool.h"
+#include "xla_ffi.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -487,6 +488,15 @@ nb::typed<nb::dict, nb::str, nb::str> build_info() {
     return nb::borrow<nb::typed<nb::dict, nb::str, nb::str>>(info);
 }
 
+nb::typed<nb::dict, nb::str, nb::capsule> xla_ffi_handlers() {
+    nb::dict handlers;
+    for (const crossent::XlaHandler* each = crossent::xla_handlers(); each->name != nullptr;
+         ++each) {
+        handlers[each->name] = nb::capsule(reinterpret_cast<const void*>(each->function));
+    }
+    return nb::borrow<nb::typed<nb::dict, nb::str, nb::capsule>>(handlers);
+}
+
 std::optional<std::string> instruction_set() {
     if (crossent::chosen_kernels() == nullptr) return std::nullopt;
     return crossent::chosen_instruction_set();
@@ -508,6 +518,8 @@ NB_MODULE(_native, module) {
                "The instruction set whose kernels run, settled at the first call; None where this "
                "processor has none.\n\n"
                "Raises ValueError when CROSSENT_MAX_ISA names no instruction set.");
+    module.def("xla_ffi_handlers", &xla_ffi_handlers,
+               "The losses as XLA calls them: handlers by the names to register them under.");
     module.def("get_num_threads", &crossent::max_threads, "How many threads a call may use.");
     module.def("set_num_threads", &crossent::set_max_threads, "threads"_a,
                "For the whole process; 0 goes back to what the environment says.");

@@ -1005,7 +1005,7 @@ def _sigmoid_loss(
             )
             losses = _scaled(xp, losses, weight)
         if hidden is not None:
-            losses = xp.where(hidden, _scaled(xp, xp.widen(xp.nan), weight), losses)
+            losses = xp.where(hidden, 0.0, losses)
         if poison is not None:
             losses = losses * poison
         return _reduced(

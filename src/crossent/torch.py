@@ -44,6 +44,8 @@ def as_array(name: str, value: Any) -> Any:
                 "Call to_dense() or dequantize() first."
             )
         return value
+    if type(value).__module__.startswith("keras."):  # a Variable; NumPy would lose its gradient
+        return as_array(name, value.value)
     if isinstance(value, (bool, int, float)):
         return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
     try:
