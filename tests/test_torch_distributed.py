@@ -121,9 +121,7 @@ def fsdp2(rank, loss):
 
 def run(rank, port, job, name):
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    dist.init_process_group(
-        "gloo", rank=rank, world_size=RANKS, timeout=dt.timedelta(seconds=60)
-    )
+    dist.init_process_group("gloo", rank=rank, world_size=RANKS, timeout=dt.timedelta(seconds=60))
     torch.set_num_threads(1)
     try:
         globals()[job](rank, getattr(xe, name))
