@@ -106,6 +106,10 @@ def __getattr__(name: str) -> Any:
         import crossent.tf_compat
 
         return crossent.tf_compat
+    if name == "torch":
+        import crossent.torch
+
+        return crossent.torch
     if name == "__version__":
         from importlib.metadata import version
 
