@@ -68,11 +68,10 @@ def row_statistics(
     if labels.ndim == logits.ndim:
         target = labels if class_weight is None else labels * class_weight
         target_sum = xp.sum(target, axis=-1)
-        empty = target == 0
-        label_gap = xp.sum(xp.where(empty, 0.0, target * xp.where(empty, 0.0, parts.gap)), axis=-1)
+        label_gap = xp.sum(xp.times(target, parts.gap), axis=-1)
         # Not target_sum * log_sum - label_gap: term by term a one-hot row has the bits of its class
         # id.
-        nll = xp.sum(target * xp.where(empty, 0.0, log_sum - parts.gap), axis=-1)
+        nll = xp.sum(xp.times(target, log_sum - parts.gap), axis=-1)
     else:
         label_gap = xp.pick(parts.gap, labels)
         nll = log_sum[..., 0] - label_gap
@@ -83,7 +82,7 @@ def row_statistics(
     mean_gap, mean_weight = xp.zeros_like(nll), xp.ones_like(nll)
     if options.with_mean:
         share = mean_share(xp, parts.masked, class_weight)
-        mean_gap = xp.sum(share * xp.where(share == 0, 0.0, parts.gap), axis=-1)
+        mean_gap = xp.sum(xp.times(share, parts.gap), axis=-1)
         mean_weight = xp.sum(share, axis=-1)
     # NaN rows are NaN in every statistic, also where the label's own gap is finite or 0.
     poison = parts.poison[..., 0]
@@ -313,14 +312,18 @@ def _softmax_parts(xp: Any, logits: Any, options: RowOptions) -> _Softmax:
         e = xp.exp(-2 * xp.where(u >= 0, u, -u))
         slope = xp.where(masked, 0.0, 4 * e / ((1 + e) * (1 + e)))
     highest = xp.argmax(x, axis=-1)
+    at_peak = xp.arange(x.shape[-1]) == highest[..., None]
     peak = xp.pick(x, highest)[..., None]
-    gap = (x - peak) / options.temperature
+    # A constant at the peak. Derived as x - peak, the derivative of a loss at its label would be
+    # the rest of 1 - 1 + S: 0 in confident rows.
+    gap = xp.where(at_peak, 0.0, x - peak) / options.temperature
     exp = xp.exp(gap)
     if options.compensate:
         exp = exp * (1 + _lost_by_subtraction(xp, x, peak) / options.temperature)
-    at_peak = xp.arange(x.shape[-1]) == highest[..., None]
-    rest = xp.sum(xp.where(at_peak, 0.0, exp), axis=-1, keepdims=True)
-    return _Softmax(peak, gap, exp, rest, peak - peak, slope, x == -xp.inf)
+    poison = peak - peak
+    # As a factor it poisons a derivative too: that of exp(x_j - inf) would be 0.
+    rest = xp.sum(xp.where(at_peak, 0.0, exp), axis=-1, keepdims=True) * (1 + poison)
+    return _Softmax(peak, gap, exp, rest, poison, slope, x == -xp.inf)
 
 
 def _lost_by_subtraction(xp: Any, x: Any, peak: Any) -> Any:

@@ -13,9 +13,16 @@ CrossentError
 Messages read `<argument> must <expectation>; got <what>. <one way out>.`
 """
 
+from typing import TYPE_CHECKING
+
 
 class CrossentError(Exception):
     """Base of every error that crossent raises on purpose."""
+
+    if not TYPE_CHECKING:
+        # In a tf.function AutoGraph makes each error again, with the user's line in it, and keeps
+        # the class of those whose constructor is this very one.
+        __init__ = Exception.__init__
 
 
 class ShapeError(CrossentError, ValueError):

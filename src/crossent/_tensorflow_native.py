@@ -1,0 +1,390 @@
+"""The native losses as TensorFlow ops: loading them, calling them, and their derivatives.
+
+Each loss has three ops, see native/tensorflow_op.cpp. `Loss` and `LossGradient` are differentiated:
+in the logits by `LossGradient`, natively; in distributions and weights, and a second time, by the
+loss's general way on the formula. `LossWithGradient` computes the gradient beside the loss while a
+tape records; then `Loss` only passes the loss on, and `LossGradient` the gradient, unless what
+flows back is not 1.
+"""
+
+import ctypes
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import local
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.eager import record
+from tensorflow.python.framework import ops as tf_ops
+from tensorflow.python.ops import control_flow_util
+
+from crossent import _checks, _numpy_native
+from crossent._tensorflow_formula import on_cpu
+
+# The dtype of a loss by that of its logits.
+_RESULTS = {
+    tf.float16: tf.float32,
+    tf.bfloat16: tf.float32,
+    tf.float32: tf.float32,
+    tf.float64: tf.float64,
+}
+_INTEGERS = {tf.as_dtype(name) for name in _checks.INTEGERS}
+_NUMBERS = {*_RESULTS, *_INTEGERS, tf.bool}
+
+
+def _open() -> tuple[Any, str]:
+    """The ops, where there are some for this processor; what runs, as `kernel_for` says."""
+    if _numpy_native.core is None:
+        return None, _numpy_native.kernel
+    file = Path(_numpy_native.core.__file__).with_name("_tensorflow_op.so")
+    if not file.exists():
+        return None, "formula: the native TensorFlow ops are missing"
+    try:
+        return _load(file), _numpy_native.kernel
+    except (OSError, tf.errors.OpError) as error:
+        return None, f"formula: the native TensorFlow ops do not load, {error}"
+
+
+def _load(file: Path) -> Any:
+    try:
+        return tf.load_op_library(str(file))
+    except tf.errors.NotFoundError:
+        # Up to TensorFlow 2.18 its symbols are not shown to other libraries.
+        framework = Path(tf.sysconfig.get_lib()) / "libtensorflow_framework.so.2"
+        ctypes.CDLL(str(framework), ctypes.RTLD_GLOBAL)
+        return tf.load_op_library(str(file))
+
+
+# Without ops the formula runs; tests put None here.
+ops, kernel = _open()
+
+
+class _Family(NamedTuple):
+    """The ops of one loss."""
+
+    name: str
+    word: str
+    factor: str  # the weights of the classes, or of the positive labels
+    numbers: tuple[str, ...]  # options that are floats: attributes hold their bits
+    attributes: tuple[str, ...]
+
+    def op(self, form: str) -> Any:
+        """One of the three: "", "_with_gradient", "_gradient"."""
+        return getattr(ops, f"crossent_{self.word}_loss{form}")
+
+
+_ATTRIBUTES = ("has_ignored", "ignored", "reduction", "invalid_is_nan")
+SOFTMAX = _Family(
+    "CrossentSoftmaxLoss",
+    "softmax",
+    "class_weight",
+    ("label_smoothing", "temperature", "softcap", "z_loss"),
+    ("axis", *_ATTRIBUTES),
+)
+SIGMOID = _Family("CrossentSigmoidLoss", "sigmoid", "pos_weight", ("label_smoothing",), _ATTRIBUTES)
+
+
+# ---- calls
+
+
+class _UnusualError(Exception):
+    """An argument is in a form that only the general way takes."""
+
+
+class _State(local):
+    general = False
+
+
+_state = _State()
+
+
+@contextmanager
+def _general_way() -> Iterator[None]:
+    """While it lasts this thread's losses run on the formula, which TensorFlow differentiates."""
+    before, _state.general = _state.general, True
+    try:
+        yield
+    finally:
+        _state.general = before
+
+
+def in_xla() -> bool:
+    """Whether the function that is being traced will be compiled by XLA, which has none of our ops.
+
+    `jit_compile=True` enters this context before it traces, and TensorFlow's own ops ask the same.
+    """
+    return bool(control_flow_util.GraphOrParentsInXlaContext(tf_ops.get_default_graph()))
+
+
+def fused_softmax_loss(
+    labels: Any,
+    logits: Any,
+    axis: Any,
+    class_weight: Any,
+    sample_weight: Any,
+    label_smoothing: float,
+    ignore_index: Any,
+    temperature: float,
+    softcap: float | None,
+    z_loss: float,
+    reduction: str,
+    normalizer: Any,
+    _request: Any,
+) -> Any:
+    """The linear softmax loss; None: go the general way."""
+    if type(axis) is not int:
+        return None
+    options = {
+        "axis": axis,
+        "temperature_bits": _bits(temperature),
+        "softcap_bits": 0 if softcap is None else _bits(softcap),
+        "z_loss_bits": _bits(z_loss),
+    }
+    weights = class_weight, sample_weight, normalizer
+    shared = label_smoothing, ignore_index, reduction
+    return _fused(SOFTMAX, labels, logits, weights, shared, options)
+
+
+def fused_sigmoid_loss(
+    labels: Any,
+    logits: Any,
+    pos_weight: Any,
+    sample_weight: Any,
+    label_smoothing: float,
+    ignore_index: Any,
+    reduction: str,
+    normalizer: Any,
+    _request: Any,
+) -> Any:
+    """The same for the sigmoid loss, where every element is a row."""
+    weights = pos_weight, sample_weight, normalizer
+    shared = label_smoothing, ignore_index, reduction
+    return _fused(SIGMOID, labels, logits, weights, shared, {})
+
+
+def _fused(
+    family: _Family,
+    labels: Any,
+    logits: Any,
+    weights: tuple[Any, Any, Any],
+    shared: tuple[float, Any, str],
+    options: dict[str, Any],
+) -> Any:
+    if ops is None or _state.general:
+        return None
+    smoothing, ignore_index, reduction = shared
+    eager = tf.executing_eagerly()
+    rows = None
+    try:
+        x, z = _tensor(logits), _tensor(labels)
+        wide = _RESULTS.get(x.dtype)
+        if wide is None or z.dtype not in _NUMBERS or not on_cpu(x):
+            return None
+        lists = [[] if w is None else [_weight(w)] for w in weights]
+        if not eager:
+            if in_xla() or os.environ.get("CROSSENT_CHECK") == "1":
+                return None
+            rows = _rows_of_node(x, z, options.get("axis"), ignore_index, lists)
+        options |= {
+            family.factor: lists[0],
+            "sample_weight": lists[1],
+            "normalizer": lists[2],
+            "label_smoothing_bits": _bits(smoothing),
+            "has_ignored": ignore_index is not None,
+            "ignored": _index(ignore_index),
+            "reduction": reduction,
+            "invalid_is_nan": not eager,
+        }
+        loss = _called(family, x, z, wide, reduction, options)
+    except (_UnusualError, tf.errors.InvalidArgumentError):
+        return None  # the general way says what is wrong
+    if not eager:
+        loss.set_shape(rows if reduction == "none" else ())
+    return loss
+
+
+def _called(
+    family: _Family, x: Any, z: Any, wide: Any, reduction: str, options: dict[str, Any]
+) -> Any:
+    computed = []
+    # Row losses are mostly reduced by the caller, and then what flows back is not 1. Nor is it in
+    # float16, where losses are scaled so that the gradient does not vanish before it is rounded.
+    saves = reduction != "none" and x.dtype != tf.float16
+    if saves and record.could_possibly_record():
+        computed = list(family.op("_with_gradient")(logits=x, labels=z, R=wide, **options))
+    return family.op("")(logits=x, labels=z, computed=computed, R=wide, **options)
+
+
+def _tensor(value: Any) -> Any:
+    if isinstance(value, tf.Tensor):
+        return value
+    if isinstance(value, tf.Variable):
+        return tf.convert_to_tensor(value)
+    if isinstance(value, (list, int, float)):
+        try:
+            value = np.asarray(value)
+        except (ValueError, OverflowError):  # rows of different lengths, for one
+            raise _UnusualError from None
+    # NumPy's subclasses have rules of their own: a masked array, a matrix.
+    if type(value) is np.ndarray and value.dtype.kind in "fiub":
+        return tf.convert_to_tensor(value)
+    raise _UnusualError
+
+
+def _weight(value: Any) -> Any:
+    tensor = _tensor(value)
+    if tensor.dtype not in _NUMBERS:
+        raise _UnusualError
+    return tensor
+
+
+def _rows_of_node(
+    x: Any, z: Any, axis: int | None, ignore_index: Any, lists: list[list[Any]]
+) -> Any:
+    """The shape of the row losses of a graph's node, from shapes that fit as far as is known.
+
+    What turns out not to fit when the graph runs is an error then, without our words for it.
+    """
+    tensors = [x, z, *(w for weight in lists for w in weight)]
+    if any(t.shape.rank is None for t in tensors):
+        raise _UnusualError
+    shape, of_labels = tuple(x.shape), tuple(z.shape)
+    factor, sample_weight, normalizer = (tuple(w[0].shape) if w else None for w in lists)
+    if normalizer not in (None, ()):
+        raise _UnusualError
+    if axis is None:
+        _checks.elementwise(of_labels, shape)
+        if factor is not None:
+            _checks.pos_weight(factor, shape)
+        rows = shape
+    else:
+        last = _checks.class_axis(axis, len(shape))
+        _checks.classes("logits", shape, last)
+        classes = shape[last]
+        is_soft = _checks.is_distribution(of_labels, z.dtype.name, shape, last)
+        _checks.ignore_index(ignore_index, is_soft)
+        if not is_soft and (z.dtype not in _INTEGERS or len(of_labels) == len(shape) == classes):
+            raise _UnusualError
+        if factor is not None:
+            _checks.class_weight(factor, classes)
+        rows = shape[:last] + shape[last + 1 :]
+    if sample_weight is not None:
+        _checks.row_weight_shape(sample_weight, rows)
+    return rows
+
+
+def _index(ignore_index: Any) -> int:
+    if ignore_index is None:
+        return 0
+    if type(ignore_index) is int and abs(ignore_index) < 2**63:
+        return ignore_index
+    raise _UnusualError
+
+
+def _bits(number: float) -> int:
+    """A float64 as an integer: TensorFlow's float attributes are float32."""
+    return int(struct.unpack("<q", struct.pack("<d", number))[0])
+
+
+def _number(bits: int) -> float:
+    return float(struct.unpack("<d", struct.pack("<q", bits))[0])
+
+
+# ---- derivatives
+
+
+class _Node:
+    """Inputs and attributes of an op, as its gradient function gets them."""
+
+    def __init__(self, family: _Family, op: Any) -> None:
+        self.family = family
+        names = (*family.attributes, *(f"{name}_bits" for name in family.numbers))
+        self.attributes = {name: op.get_attr(name) for name in names}
+        self.attributes["reduction"] = tf.compat.as_str(self.attributes["reduction"])
+        self.lists = (family.factor, "sample_weight", "normalizer")
+        given = [name for name in self.lists if len(op.get_attr(f"T{name}"))]
+        names = ("logits", "labels", *given)
+        self.arrays = dict(zip(names, op.inputs, strict=False))
+        self.behind = list(op.inputs)[len(names) :]
+        # In eager mode it is known which derivatives nobody asks for; a graph drops them later.
+        skipped = set(getattr(op, "skip_input_indices", None) or ())
+        self.wanted = [
+            name
+            for index, name in enumerate(names)
+            if index not in skipped and name != "normalizer" and self.arrays[name].dtype.is_floating
+        ]
+
+    def gradient(self, upstream: Any, computed: list[Any]) -> Any:
+        """The derivative in the logits, by the native op."""
+        weights = {name: [self.arrays[name]] if name in self.arrays else [] for name in self.lists}
+        return self.family.op("_gradient")(
+            logits=self.arrays["logits"],
+            labels=self.arrays["labels"],
+            **weights,
+            upstream=upstream,
+            computed=computed,
+            **self.attributes,
+        )
+
+    def loss(self) -> Any:
+        """The loss again, by its general way on the formula, which TensorFlow differentiates."""
+        # Upwards, against the order of the layers: the only definition of a loss is there.
+        from crossent import losses
+
+        softmax = self.family is SOFTMAX
+        of = losses.softmax_cross_entropy if softmax else losses.sigmoid_cross_entropy
+        options: dict[str, Any] = {
+            name: _number(self.attributes[f"{name}_bits"]) for name in self.family.numbers
+        }
+        if softmax:
+            options["softcap"] = options["softcap"] or None
+            options["axis"] = self.attributes["axis"]
+        if self.attributes["has_ignored"]:
+            options["ignore_index"] = self.attributes["ignored"]
+        with _general_way():
+            return of(**self.arrays, **options, reduction=self.attributes["reduction"])
+
+    def in_order(self, gradients: dict[str, Any], behind: Any = None) -> list[Any]:
+        """Derivatives by name as the list that TensorFlow expects."""
+        others = [behind, *([None] * len(self.behind))]
+        return [*(gradients.get(name) for name in self.arrays), *others[: len(self.behind)]]
+
+
+def _register(family: _Family) -> None:
+    def of_loss(op: Any, upstream: Any) -> list[Any]:
+        node = _Node(family, op)
+        gradients = {}
+        if "logits" in node.wanted:
+            gradients["logits"] = node.gradient(upstream, node.behind[1:])
+        others = {name: node.arrays[name] for name in node.wanted if name != "logits"}
+        if others:
+            with tf.GradientTape() as tape:
+                tape.watch(others)
+                value = node.loss()
+            gradients |= tape.gradient(value, others, upstream)
+        return node.in_order(gradients)
+
+    def of_gradient(op: Any, upstream: Any) -> list[Any]:
+        node = _Node(family, op)
+        logits, below = node.arrays["logits"], node.behind[0]
+        sources = {name: node.arrays[name] for name in node.wanted} | {"below": below}
+        with tf.GradientTape() as outer:
+            outer.watch(sources)
+            with tf.GradientTape() as inner:
+                inner.watch(logits)
+                value = node.loss()
+            gradient = inner.gradient(value, logits, below)
+        found = outer.gradient(gradient, sources, upstream)
+        return node.in_order(found, found["below"])
+
+    tf.RegisterGradient(family.name)(of_loss)
+    tf.RegisterGradient(f"{family.name}Gradient")(of_gradient)
+    tf.no_gradient(f"{family.name}WithGradient")
+
+
+_register(SOFTMAX)
+_register(SIGMOID)
