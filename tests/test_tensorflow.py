@@ -268,6 +268,29 @@ def test_a_loss_traced_without_a_tape_is_differentiated_from_outside():
     assert_same_bits(tape.gradient(value, x), gradient)
 
 
+@native
+@pytest.mark.parametrize("reduction", ["none", "sum"])
+def test_subnormal_losses_survive_in_tensorflows_threads(reduction):
+    """Its threads flush them to zero; so the op sets the processor's mode for itself."""
+    x = np.array([[95.0, 0.0]] * 4, np.float32)
+    options = {"labels": np.zeros(4, int), "reduction": reduction}
+    value, gradient = xe.numpy.value_and_grad(xe.softmax_cross_entropy, logits=x, **options)
+    assert 0 < np.min(value) < np.finfo(np.float32).smallest_normal
+    _, ours = compiled(xe.softmax_cross_entropy, options, "known shapes")(x)
+    assert_same_bits(ours[0], value)
+    assert_same_bits(ours[1], gradient)
+
+
+@native
+def test_threadpoolctl_limits_the_threads_of_the_ops():
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    xe.softmax_cross_entropy(labels=tf.constant(Y), logits=tf.constant(X))
+    with threadpoolctl.threadpool_limits(3, user_api="crossent"):
+        found = threadpoolctl.threadpool_info()
+    ours = [pool["num_threads"] for pool in found if pool["prefix"] == "_tensorflow_op"]
+    assert ours == [3]
+
+
 # ---- derivatives that no kernel has
 
 

@@ -24,6 +24,7 @@ from tensorflow.python.ops import control_flow_util
 
 from crossent import _checks, _numpy_native
 from crossent._tensorflow_formula import on_cpu
+from crossent._threads import register_with_threadpoolctl
 
 # The dtype of a loss by that of its logits.
 _RESULTS = {
@@ -176,6 +177,7 @@ def _fused(
 ) -> Any:
     if ops is None or _state.general:
         return None
+    register_with_threadpoolctl()
     smoothing, ignore_index, reduction = shared
     eager = tf.executing_eagerly()
     rows = None
