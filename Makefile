@@ -48,7 +48,7 @@ check: $(VENV)/.installed-dev ## lint, formatting, types, import direction; no t
 
 wheel: dist/.checked ## build the wheel and check that it runs on every Python from 3.11 on
 
-bench: $(VENV)/.installed-bench ## time us and the others, side by side; ten minutes
+bench: $(VENV)/.installed-bench ## time us and the others, side by side; twenty minutes
 	$(BIN)/python benchmarks/bench.py
 	$(BIN)/python benchmarks/bench.py --table
 

@@ -14,7 +14,6 @@ import json
 import os
 import platform
 import re
-import statistics
 import subprocess
 import sys
 from contextlib import suppress
@@ -30,7 +29,8 @@ os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 import numpy as np
 from accuracy import REGIMES, accuracy_rows
 from cases import CASES, Case, data
-from measuring import InThisProcess, Timed, limits, samples, usable_cpus
+from libraries import LIBRARIES, cases_of, library_rows, missing
+from measuring import InThisProcess, Timed, limits, samples, time_rows, usable_cpus
 from memory import peak_bytes
 from ours import OURS, competitors, lower_instruction_sets
 from plot import write_plots
@@ -41,11 +41,13 @@ import crossent as xe
 # Distributions that may bring a library; the first one found counts.
 PACKAGES = (
     *("numpy", "ml-dtypes", "autograd", "scipy", "scikit-learn", "torch", "jax", "jaxlib", "optax"),
-    *("tensorflow", "tensorflow-cpu"),
+    *("tensorflow", "tensorflow-cpu", "keras"),
 )
+# Of the seconds for a competitor: there are many cases, and fewer competitors to compare.
+LIBRARY_SHARE = 0.35
 
 
-def time_rows(case: Case, rounds: int, budget: float) -> list[dict[str, Any]]:
+def rows_of_case(case: Case, rounds: int, budget: float) -> list[dict[str, Any]]:
     x, y = data(case)
     calls = competitors(case, x, y)
     moved = dict.fromkeys(calls, case.moved_bytes)
@@ -57,25 +59,7 @@ def time_rows(case: Case, rounds: int, budget: float) -> list[dict[str, Any]]:
             seconds = samples(timed | others, rounds, budget)
     else:
         seconds = samples(timed, rounds, budget)
-    ours = statistics.median(seconds[OURS])
-    rows = []
-    for who, taken in seconds.items():
-        median = statistics.median(taken)
-        low, _, high = statistics.quantiles(taken, n=4) if len(taken) > 1 else (median,) * 3
-        rows.append(
-            {
-                "kind": "time",
-                "what": case.what,
-                "problem": case.problem,
-                "who": who,
-                "median_s": round(median, 9),
-                "iqr_s": round(high - low, 9),
-                "samples": len(taken),
-                "ratio_to_ours": round(median / ours, 3),
-                "bytes_per_s": round(moved.get(who, case.moved_bytes) / median),
-            }
-        )
-    return rows
+    return time_rows(case, seconds, moved, OURS)
 
 
 def wants_instruction_sets(case: Case) -> bool:
@@ -150,7 +134,7 @@ def measured(only: str, rounds: int, budget: float, smoke: bool) -> list[dict[st
     if smoke:
         cases = list(dict.fromkeys(smaller(case) for case in cases))
     for case in cases:
-        found = time_rows(case, rounds, budget)
+        found = rows_of_case(case, rounds, budget)
         show(case.name, found)
         rows += found
     print("\npeak memory, in another process ...", flush=True)
@@ -158,6 +142,8 @@ def measured(only: str, rounds: int, budget: float, smoke: bool) -> list[dict[st
     for row in rows:
         peak = peaks.get(f"{row['problem']}, {row['what']}", {}).get(row["who"])
         row["peak_bytes"] = peak
+    for library in LIBRARIES:
+        rows += measured_on(library, only, rounds, budget, smoke)
     for regime in REGIMES:
         if only in f"accuracy, {regime}":
             found = accuracy_rows(regime, 16 if smoke else 2048)
@@ -165,6 +151,36 @@ def measured(only: str, rounds: int, budget: float, smoke: bool) -> list[dict[st
                 show(f"{what}, {regime}", [row for row in found if row["what"] == what])
             rows += found
     return rows
+
+
+def measured_on(
+    library: str, only: str, rounds: int, budget: float, smoke: bool
+) -> list[dict[str, Any]]:
+    """Crossent on a library's own arrays beside that library's own ways."""
+    cases = [case for case in cases_of(library) if only in f"{library}: {case.name}"]
+    if smoke:
+        cases = tiny(cases)
+    absent = missing(library)
+    if cases and absent:
+        print(f"\n{library} is left out: no module {', '.join(absent)}", flush=True)
+    if not cases or absent:
+        return []
+    rows = []
+    for found in library_rows(library, cases, rounds, budget * LIBRARY_SHARE):
+        show(f"{library}: {found[0]['problem']}, {found[0]['what']}", found)
+        rows += found
+    peaks = peak_bytes(cases, library)
+    for row in rows:
+        peak = peaks.get(f"{row['problem']}, {row['what']}", {}).get(row["who"])
+        row["peak_bytes"] = peak
+    return rows
+
+
+def tiny(cases: list[Case]) -> list[Case]:
+    """Each loss in one dtype: torch.compile takes seconds for each case."""
+    dtypes = {"softmax": "float32", "sigmoid": "bfloat16"}
+    chosen = [case for case in cases if case.dtype == dtypes[case.loss]]
+    return list(dict.fromkeys(case._replace(rows=8, classes=10) for case in chosen))
 
 
 def show(title: str, rows: list[dict[str, Any]]) -> None:

@@ -3,12 +3,14 @@
 import math
 import os
 import random
+import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from cases import Case
 
 SECONDS_PER_SAMPLE = 0.01
 LEAST_SAMPLES = 5
@@ -107,3 +109,28 @@ def samples(timed: dict[str, Timed], rounds: int, budget: float) -> dict[str, li
             time.sleep(SETTLING_SECONDS)
             seconds[who].append(timed[who].seconds(count[who]) / count[who])
     return seconds
+
+
+def time_rows(
+    case: Case, seconds: dict[str, list[float]], moved: dict[str, int], ours: str
+) -> list[dict[str, Any]]:
+    """A row of the result for everyone who was timed; `moved` has bytes other than the case's."""
+    unit = statistics.median(seconds[ours])
+    rows = []
+    for who, taken in seconds.items():
+        median = statistics.median(taken)
+        low, _, high = statistics.quantiles(taken, n=4) if len(taken) > 1 else (median,) * 3
+        rows.append(
+            {
+                "kind": "time",
+                "what": case.what,
+                "problem": case.problem,
+                "who": who,
+                "median_s": round(median, 9),
+                "iqr_s": round(high - low, 9),
+                "samples": len(taken),
+                "ratio_to_ours": round(median / unit, 3),
+                "bytes_per_s": round(moved.get(who, case.moved_bytes) / median),
+            }
+        )
+    return rows

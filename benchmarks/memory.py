@@ -11,11 +11,11 @@ import gc
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 from cases import Case, data
+from libraries import FIT_STEP, library_calls, lines_of
 from measuring import Competitor, limits
 from ours import competitors
 
@@ -25,10 +25,11 @@ STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
-def peak_bytes(cases: list[Case]) -> dict[str, dict[str, int]]:
+def peak_bytes(cases: list[Case], library: str | None = None) -> dict[str, dict[str, int]]:
     """Case name -> who -> how far a call raises the memory of its process, results included.
 
-    Nothing for small cases, and nothing at all where the system has no such mark to set back.
+    On a library's own arrays, or beside everybody on NumPy's. Nothing for small cases, and nothing
+    at all where the system has no such mark to set back.
     """
     # Other rows of the same size, and other sizes of the same kind, need as much for each byte.
     large = [
@@ -36,23 +37,18 @@ def peak_bytes(cases: list[Case]) -> dict[str, dict[str, int]]:
         for case in cases
         if case.logits_bytes >= LEAST_LOGITS_BYTES
         and case.rows_are == "random"
+        and case.what != FIT_STEP
         and case.classes <= 32000
     ]
     if not large or not os.access(CLEAR_REFS, os.W_OK):
         return {}
-    done = subprocess.run(
-        [sys.executable, Path(__file__), json.dumps(large)],
-        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 20), "TF_ENABLE_ONEDNN_OPTS": "0"},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return dict(json.loads(line) for line in done.stdout.splitlines())
+    settings = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20), "TF_ENABLE_ONEDNN_OPTS": "0"}
+    return dict(lines_of(Path(__file__), library, {"cases": large}, settings))
 
 
-def measured(case: Case) -> dict[str, int]:
+def measured(library: str | None, case: Case) -> dict[str, int]:
     x, y = data(case)
-    calls = competitors(case, x, y)
+    calls = competitors(case, x, y) if library is None else library_calls(library, case, x, y)
     calls |= {who: limit for who, (limit, _) in limits(x, copies=case.wants_gradient).items()}
     return {who: rise(competitor) for who, competitor in calls.items()}
 
@@ -76,6 +72,7 @@ def high_water_mark() -> int:
 
 
 if __name__ == "__main__":
-    for case in json.loads(sys.argv[1]):
+    asked = json.loads(sys.argv[1])
+    for case in asked["cases"]:
         case = Case(*case)
-        print(json.dumps([case.name, measured(case)]), flush=True)
+        print(json.dumps([case.name, measured(asked["library"], case)]), flush=True)

@@ -121,18 +121,28 @@ def torch_tensor(array: Any) -> Any:
 
 
 def torch_calls(case: Case, x: Any, y: Any) -> dict[str, Callable[[], Any]]:
-    import torch
+    eager, compiled = torch_forms(case, x, y, torch_loss(case)).values()
+    return {"torch": eager, "torch.compile": compiled}
+
+
+def torch_loss(case: Case) -> Callable[[Any, Any], Any]:
     from torch.nn import functional
 
-    eager = (
-        functional.cross_entropy
-        if case.loss == "softmax"
-        else functional.binary_cross_entropy_with_logits
-    )
+    if case.loss == "softmax":
+        return functional.cross_entropy
+    return functional.binary_cross_entropy_with_logits
+
+
+def torch_forms(
+    case: Case, x: Any, y: Any, loss: Callable[[Any, Any], Any]
+) -> dict[str, Callable[[], Any]]:
+    """Calls of a loss of (logits, labels): eager, and by torch.compile."""
+    import torch
+
     # A function of our own: torch.compile does not enter those of torch itself. Without the reset
     # it counts other shapes as recompilations and gives up after eight of them.
     torch._dynamo.reset()
-    compiled = torch.compile(lambda scores, labels: eager(scores, labels), dynamic=False)
+    compiled = torch.compile(lambda scores, labels: loss(scores, labels), dynamic=False)
     logits, labels = torch_tensor(x), torch_tensor(y)
 
     def call_of(function: Any) -> Callable[[], Any]:
@@ -150,11 +160,14 @@ def torch_calls(case: Case, x: Any, y: Any) -> dict[str, Callable[[], Any]]:
 
         return value_and_gradient if case.wants_gradient else value
 
-    return {"torch": call_of(eager), "torch.compile": call_of(compiled)}
+    return {"eager": call_of(loss), "torch.compile": call_of(compiled)}
 
 
 def jax_calls(case: Case, x: Any, y: Any) -> dict[str, Callable[[], Any]]:
-    import jax
+    return {"JAX jit": jax_forms(case, x, y, jax_loss(case))["jit"]}
+
+
+def jax_loss(case: Case) -> Callable[[Any, Any], Any]:
     import optax
 
     row_losses = {
@@ -162,17 +175,27 @@ def jax_calls(case: Case, x: Any, y: Any) -> dict[str, Callable[[], Any]]:
         "distributions": optax.softmax_cross_entropy,
         "yes/no": optax.sigmoid_binary_cross_entropy,
     }[case.labels]
+    return lambda logits, labels: row_losses(logits, labels).mean()
 
-    def loss(logits: Any, labels: Any) -> Any:
-        return row_losses(logits, labels).mean()
+
+def jax_forms(
+    case: Case, x: Any, y: Any, loss: Callable[[Any, Any], Any]
+) -> dict[str, Callable[[], Any]]:
+    """Calls of a loss of (logits, labels): under jit."""
+    import jax
 
     function = jax.jit(jax.value_and_grad(loss) if case.wants_gradient else loss)
     logits = jax.numpy.asarray(x)
     labels = jax.numpy.asarray(y.astype(np.int32) if case.labels == "ids" else y)
-    return {"JAX jit": lambda: jax.block_until_ready(function(logits, labels))}
+    return {"jit": lambda: jax.block_until_ready(function(logits, labels))}
 
 
 def tensorflow_calls(case: Case, x: Any, y: Any) -> dict[str, Callable[[], Any]]:
+    _, graph, by_xla = tensorflow_forms(case, x, y, tensorflow_loss(case)).values()
+    return {"TensorFlow": graph, "TensorFlow XLA": by_xla}
+
+
+def tensorflow_loss(case: Case) -> Callable[[Any, Any], Any]:
     import tensorflow as tf
 
     row_losses = {
@@ -180,9 +203,17 @@ def tensorflow_calls(case: Case, x: Any, y: Any) -> dict[str, Callable[[], Any]]
         "distributions": tf.nn.softmax_cross_entropy_with_logits,
         "yes/no": tf.nn.sigmoid_cross_entropy_with_logits,
     }[case.labels]
+    return lambda logits, labels: tf.reduce_mean(row_losses(labels=labels, logits=logits))
 
-    def loss(logits: Any, labels: Any) -> Any:
-        return tf.reduce_mean(row_losses(labels=labels, logits=logits))
+
+def tensorflow_forms(
+    case: Case, x: Any, y: Any, loss: Callable[[Any, Any], Any]
+) -> dict[str, Callable[[], Any]]:
+    """Calls of a loss of (logits, labels): eager, in a tf.function, and by XLA."""
+    import tensorflow as tf
+
+    # Each case is a trace of its own; it warns of the fifth.
+    tf.get_logger().setLevel("ERROR")
 
     def value_and_gradient(logits: Any, labels: Any) -> Any:
         with tf.GradientTape() as tape:
@@ -190,10 +221,11 @@ def tensorflow_calls(case: Case, x: Any, y: Any) -> dict[str, Callable[[], Any]]
             value = loss(logits, labels)
         return value, tape.gradient(value, logits)
 
-    written = value_and_gradient if case.wants_gradient else loss
-    graph, by_xla = tf.function(written), tf.function(written, jit_compile=True)
+    eager = value_and_gradient if case.wants_gradient else loss
+    graph, by_xla = tf.function(eager), tf.function(eager, jit_compile=True)
     logits, labels = tf.constant(x), tf.constant(y)
     return {
-        "TensorFlow": lambda: graph(logits, labels),
-        "TensorFlow XLA": lambda: by_xla(logits, labels),
+        "eager": lambda: eager(logits, labels),
+        "tf.function": lambda: graph(logits, labels),
+        "XLA": lambda: by_xla(logits, labels),
     }

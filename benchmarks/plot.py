@@ -6,7 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tables import HERE, Row, rows_of, times_the_limit
+from table_text import Row
+from tables import HERE, rows_of, times_the_limit
 
 # Okabe and Ito's colours, and a shape for each, so that neither has to be told apart alone.
 MARKS = {

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import library_tables
+from table_text import Row, duration, limit_rate, markdown, megabytes, spread, ulps
+
 HERE = Path(__file__).resolve().parent
-Row = dict[str, Any]
 
 # The columns; a name that is missing in a result is left out.
 WHO = [
@@ -44,33 +46,6 @@ def cells(row: Row) -> list[str]:
     ]
 
 
-def duration(seconds: float) -> str:
-    if seconds < 1e-3:
-        return f"{1e6 * seconds:.3g} us"
-    return f"{1e3 * seconds:.1f} ms" if seconds < 0.1 else f"{1e3 * seconds:.0f} ms"
-
-
-def spread(row: Row) -> float:
-    return 100 * row["iqr_s"] / 2 / row["median_s"]
-
-
-def megabytes(count: int | None) -> str:
-    return "-" if count is None else f"{count / 1e6:.0f} MB"
-
-
-def ulps(error: float | None) -> str:
-    if error is None:
-        return "not finite"
-    if error < 1000:
-        return f"{error:.2f}" if error < 10 else f"{error:.0f}"
-    return f"{error:.0e}".replace("e+0", "e").replace("e+", "e")
-
-
-def markdown(head: list[str], lines: list[list[str]]) -> str:
-    rule = ["---"] + ["---:"] * (len(head) - 1)
-    return "\n".join("| " + " | ".join(line) + " |" for line in [head, rule, *lines])
-
-
 # ---- what a result holds
 
 
@@ -81,11 +56,6 @@ def rows_of(result: dict[str, Any], kind: str, what: str) -> dict[str, dict[str,
         if (row["kind"], row["what"]) == (kind, what):
             found.setdefault(row["problem"], {})[row["who"]] = row
     return found
-
-
-def limit_rate(by_who: dict[str, Row]) -> float:
-    """Bytes per second of the fastest call that only reads, or only copies, the logits."""
-    return max(row["bytes_per_s"] for who, row in by_who.items() if who.startswith("limit"))
 
 
 def times_the_limit(by_who: dict[str, Row], who: str) -> float:
@@ -178,6 +148,7 @@ def all_tables(result: dict[str, Any], name: str) -> str:
             parts += [f"**Peak memory, {what}**", memory] if memory else []
     lower = instruction_set_lines(result)
     parts += ["**Lower instruction sets**", "\n".join(lower)] if lower else []
+    parts += library_tables.tables(result)
     return "\n\n".join([*parts, "**Largest error, ulp of float32**", accuracy_table(result)])
 
 
@@ -202,7 +173,9 @@ def short_tables(result: dict[str, Any], name: str) -> str:
     plot = f"![time by case](benchmarks/results/{plot_name(name)})"
     errors = "Largest error in each regime, in ulp of float32 (below 1 is the last bit):"
     times = markdown(["time", *columns, "limit"], lines)
-    return "\n\n".join([plot, times, note, errors, accuracy_table(result)])
+    on_libraries = library_tables.short_table(result)
+    parts = [plot, times, *([on_libraries] if on_libraries else []), note]
+    return "\n\n".join([*parts, errors, accuracy_table(result)])
 
 
 def write_between(path: Path, marker: str, text: str) -> bool:

@@ -15,6 +15,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <variant>
 
 #include "build_info.h"
@@ -24,6 +25,7 @@
 #include "instruction_sets.h"
 #include "kernels.h"
 #include "thread_pool.h"
+#include "xla_ffi.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -129,7 +131,7 @@ const double* rows_or_null(const std::optional<Doubles>& values, const SoftmaxTa
     return values->data();
 }
 
-bool set_reduction(LossCall& call, const std::string& name) {
+bool set_reduction(LossCall& call, std::string_view name) {
     if (name == "none") {
         call.reduction = Reduction::none;
     } else if (name == "sum") {
@@ -305,6 +307,143 @@ std::optional<double> sigmoid_loss(const In& logits, bool logits_bfloat16, const
     return answer_of(crossent::sigmoid_loss, call);
 }
 
+// ---- the losses by address, for libraries whose tensors come without NumPy's protocol
+
+std::int64_t integer_of(nb::handle tuple, int index) {
+    PyObject* item = PyTuple_GetItem(tuple.ptr(), index);  // borrowed
+    const long long value = item == nullptr ? -1 : PyLong_AsLongLong(item);
+    if (value == -1 && PyErr_Occurred() != nullptr) throw nb::python_error();
+    return value;
+}
+
+// In elements; none: C order.
+void set_strides(Array& array, nb::handle strides) {
+    if (strides.is_none()) {
+        set_contiguous(array);
+        return;
+    }
+    const Py_ssize_t count = PyTuple_Size(strides.ptr());
+    if (count < 0) throw nb::python_error();
+    need(count == array.rank, "strides: not as many as axes");
+    const std::int64_t size = crossent::size_of(array.number);
+    for (int d = 0; d < array.rank; ++d) array.strides[d] = integer_of(strides, d) * size;
+}
+
+Array array_at(std::uintptr_t data, std::int64_t number, nb::handle shape, nb::handle strides) {
+    need(number >= 0 && number <= static_cast<int>(Number::uint64), "number: unknown");
+    const Py_ssize_t rank = PyTuple_Size(shape.ptr());
+    if (rank < 0) throw nb::python_error();
+    need(rank <= Array::kMaxRank, "array: too many axes");
+    Array array;
+    array.data = reinterpret_cast<void*>(data);
+    array.number = static_cast<Number>(number);
+    array.rank = static_cast<int>(rank);
+    for (int d = 0; d < array.rank; ++d) {
+        array.shape[d] = integer_of(shape, d);
+        need(array.shape[d] >= 0, "shape: negative");
+    }
+    set_strides(array, strides);
+    return array;
+}
+
+using Integers = nb::typed<nb::tuple, int, nb::ellipsis>;
+using MaybeIntegers = std::optional<Integers>;
+// Address, number, shape, strides.
+using Place = std::optional<nb::typed<nb::tuple, int, int, Integers, MaybeIntegers>>;
+
+nb::handle or_none(const MaybeIntegers& integers) {
+    return integers ? nb::handle(*integers) : nb::handle(Py_None);
+}
+
+const Array* at_place(const Place& place, Array& array) {
+    if (!place) return nullptr;
+    need(PyTuple_Size(place->ptr()) == 4, "array: not address, number, shape and strides");
+    array = array_at(static_cast<std::uintptr_t>(integer_of(*place, 0)), integer_of(*place, 1),
+                     PyTuple_GetItem(place->ptr(), 2), PyTuple_GetItem(place->ptr(), 3));
+    return &array;
+}
+
+// What both losses are told. Losses and gradient of address 0 are absent.
+bool set_call(LossCall& call, Arrays& arrays, const Place& sample_weight,
+              std::optional<std::int64_t> ignored, const char* reduction,
+              const std::optional<double>& normalizer, double upstream, const Place& upstream_rows,
+              std::uintptr_t losses, int row_axes, std::uintptr_t gradient,
+              const MaybeIntegers& gradient_strides) {
+    call.logits = &arrays.logits;
+    call.labels = &arrays.labels;
+    call.sample_weight = at_place(sample_weight, arrays.sample_weight);
+    call.has_ignored = ignored.has_value();
+    call.ignored = ignored.value_or(0);
+    call.normalizer = normalizer ? &*normalizer : nullptr;
+    call.upstream = upstream;
+    call.upstream_rows = at_place(upstream_rows, arrays.upstream);
+    if (losses != 0) {
+        arrays.losses.data = reinterpret_cast<void*>(losses);
+        arrays.losses.number = result_number(arrays.logits);
+        arrays.losses.rank = row_axes;
+        std::copy_n(arrays.logits.shape, row_axes, arrays.losses.shape);
+        set_contiguous(arrays.losses);
+        call.losses = &arrays.losses;
+    }
+    if (gradient != 0) {
+        arrays.gradient = arrays.logits;
+        arrays.gradient.data = reinterpret_cast<void*>(gradient);
+        set_strides(arrays.gradient, or_none(gradient_strides));
+        call.gradient = &arrays.gradient;
+    }
+    return set_reduction(call, reduction);
+}
+
+std::optional<double> softmax_loss_at(
+    std::uintptr_t logits, int logits_number, const Integers& shape, const MaybeIntegers& strides,
+    std::uintptr_t labels, int labels_number, const Integers& labels_shape,
+    const MaybeIntegers& labels_strides, const Place& class_weight, const Place& sample_weight,
+    double label_smoothing, std::optional<std::int64_t> ignore_index, double temperature,
+    std::optional<double> softcap, double z_loss, const char* reduction,
+    std::optional<double> normalizer, double upstream, const Place& upstream_rows,
+    std::uintptr_t losses, std::uintptr_t gradient, const MaybeIntegers& gradient_strides,
+    bool invalid_is_nan) {
+    LossCall call;
+    Arrays arrays;
+    arrays.logits = array_at(logits, logits_number, shape, or_none(strides));
+    arrays.labels = array_at(labels, labels_number, labels_shape, or_none(labels_strides));
+    const int row_axes = arrays.logits.rank > 0 ? arrays.logits.rank - 1 : 0;
+    if (!set_call(call, arrays, sample_weight, ignore_index, reduction, normalizer, upstream,
+                  upstream_rows, losses, row_axes, gradient, gradient_strides)) {
+        return std::nullopt;
+    }
+    call.class_weight = at_place(class_weight, arrays.weight);
+    call.label_smoothing = label_smoothing;
+    call.temperature = temperature;
+    call.has_softcap = softcap.has_value();
+    call.softcap = softcap.value_or(0);
+    call.z_loss = z_loss;
+    call.invalid_is_nan = invalid_is_nan;
+    return answer_of(crossent::softmax_loss, call);
+}
+
+std::optional<double> sigmoid_loss_at(
+    std::uintptr_t logits, int logits_number, const Integers& shape, const MaybeIntegers& strides,
+    std::uintptr_t labels, int labels_number, const Integers& labels_shape,
+    const MaybeIntegers& labels_strides, const Place& pos_weight, const Place& sample_weight,
+    double label_smoothing, std::optional<std::int64_t> ignore_value, const char* reduction,
+    std::optional<double> normalizer, double upstream, const Place& upstream_rows,
+    std::uintptr_t losses, std::uintptr_t gradient, const MaybeIntegers& gradient_strides,
+    bool invalid_is_nan) {
+    LossCall call;
+    Arrays arrays;
+    arrays.logits = array_at(logits, logits_number, shape, or_none(strides));
+    arrays.labels = array_at(labels, labels_number, labels_shape, or_none(labels_strides));
+    if (!set_call(call, arrays, sample_weight, ignore_value, reduction, normalizer, upstream,
+                  upstream_rows, losses, arrays.logits.rank, gradient, gradient_strides)) {
+        return std::nullopt;
+    }
+    call.pos_weight = at_place(pos_weight, arrays.weight);
+    call.label_smoothing = label_smoothing;
+    call.invalid_is_nan = invalid_is_nan;
+    return answer_of(crossent::sigmoid_loss, call);
+}
+
 void elementwise(const std::string& name, const In& x, bool x_bfloat16, const Out& out) {
     crossent::FunctionTask task;
     const Array from = array_of(x, x_bfloat16), to = array_of(out);
@@ -349,6 +488,15 @@ nb::typed<nb::dict, nb::str, nb::str> build_info() {
     return nb::borrow<nb::typed<nb::dict, nb::str, nb::str>>(info);
 }
 
+nb::typed<nb::dict, nb::str, nb::capsule> xla_ffi_handlers() {
+    nb::dict handlers;
+    for (const crossent::XlaHandler* each = crossent::xla_handlers(); each->name != nullptr;
+         ++each) {
+        handlers[each->name] = nb::capsule(reinterpret_cast<const void*>(each->function));
+    }
+    return nb::borrow<nb::typed<nb::dict, nb::str, nb::capsule>>(handlers);
+}
+
 std::optional<std::string> instruction_set() {
     if (crossent::chosen_kernels() == nullptr) return std::nullopt;
     return crossent::chosen_instruction_set();
@@ -370,6 +518,8 @@ NB_MODULE(_native, module) {
                "The instruction set whose kernels run, settled at the first call; None where this "
                "processor has none.\n\n"
                "Raises ValueError when CROSSENT_MAX_ISA names no instruction set.");
+    module.def("xla_ffi_handlers", &xla_ffi_handlers,
+               "The losses as XLA calls them: handlers by the names to register them under.");
     module.def("get_num_threads", &crossent::max_threads, "How many threads a call may use.");
     module.def("set_num_threads", &crossent::set_max_threads, "threads"_a,
                "For the whole process; 0 goes back to what the environment says.");
@@ -399,6 +549,26 @@ NB_MODULE(_native, module) {
                "label_smoothing"_a, "ignore_value"_a.none(), "reduction"_a, "normalizer"_a.none(),
                "upstream"_a.none(), "losses"_a.none(), "gradient"_a.none(),
                "The sigmoid cross-entropy, reduced, and its gradient. None as in softmax_loss.");
+    module.def("softmax_loss_at", &softmax_loss_at, "logits"_a, "logits_number"_a, "shape"_a,
+               "strides"_a.none(), "labels"_a, "labels_number"_a, "labels_shape"_a,
+               "labels_strides"_a.none(), "class_weight"_a.none(), "sample_weight"_a.none(),
+               "label_smoothing"_a, "ignore_index"_a.none(), "temperature"_a, "softcap"_a.none(),
+               "z_loss"_a, "reduction"_a, "normalizer"_a.none(), "upstream"_a,
+               "upstream_rows"_a.none(), "losses"_a, "gradient"_a, "gradient_strides"_a.none(),
+               "invalid_is_nan"_a,
+               "softmax_loss of arrays by address.\n\n"
+               "A number is its place in float32, float64, float16, bfloat16, bool, int8, int16, "
+               "int32, int64, uint8, uint16, uint32, uint64. Strides are in elements, None is C "
+               "order. Weights and upstream_rows are tuples of address, number, shape and "
+               "strides. Losses (C order) and gradient are absent at address 0. With "
+               "invalid_is_nan rows whose labels are invalid become NaN, and so does the value.");
+    module.def("sigmoid_loss_at", &sigmoid_loss_at, "logits"_a, "logits_number"_a, "shape"_a,
+               "strides"_a.none(), "labels"_a, "labels_number"_a, "labels_shape"_a,
+               "labels_strides"_a.none(), "pos_weight"_a.none(), "sample_weight"_a.none(),
+               "label_smoothing"_a, "ignore_value"_a.none(), "reduction"_a, "normalizer"_a.none(),
+               "upstream"_a, "upstream_rows"_a.none(), "losses"_a, "gradient"_a,
+               "gradient_strides"_a.none(), "invalid_is_nan"_a,
+               "sigmoid_loss of arrays by address, as in softmax_loss_at.");
     module.def("elementwise", &elementwise, "name"_a, "x"_a, "x_bfloat16"_a, "out"_a,
                "sigmoid, log_sigmoid or softplus of every element.");
     module.def("exact_sum", &exact_sum, "values"_a, "divisor"_a.none(),

@@ -321,7 +321,8 @@ __attribute__((noinline)) Answer softmax_loss_of(const LossCall& call, double* v
         std::copy_n(sample_weight.strides, axes, task.sample_weight_strides);
     }
     need_losses(call, task.rows);
-    need(call.reduction != Reduction::none || call.losses != nullptr, "losses: absent");
+    need(call.reduction != Reduction::none || call.losses != nullptr || task.rows == 0,
+         "losses: absent");
     if (call.losses != nullptr) task.losses = call.losses->data;
     if (call.gradient != nullptr) {
         need_gradient(call);

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import time
 from itertools import pairwise
@@ -27,6 +28,8 @@ MODULES = [
     "bench",
     "cases",
     "instructions",
+    "libraries",
+    "library_tables",
     "measuring",
     "memory",
     "ours",
@@ -77,6 +80,41 @@ def test_competitors_compute_the_same(modules):
                 np.testing.assert_allclose(
                     as_numpy(a), as_numpy(b), relative, absolute, err_msg=f"{case.name}: {who}"
                 )
+
+
+def library_here(modules, name):
+    absent = modules.libraries.missing(name)
+    if absent:
+        pytest.skip(f"no module {', '.join(absent)}")
+    return name
+
+
+@pytest.mark.parametrize("library", ["torch", "JAX", "TensorFlow"])
+def test_the_ways_of_a_library_compute_the_same(modules, library):
+    library_here(modules, library)
+    for case in modules.bench.tiny(modules.libraries.cases_of(library)):
+        x, y = modules.cases.data(case)
+        want = modules.ours.our_calls(case, x, y)[modules.ours.OURS].call()
+        calls = modules.libraries.library_calls(library, case, x, y)
+        assert next(iter(calls)).startswith("crossent, ")
+        relative, absolute = (0.05, 2e-2) if case.dtype == "bfloat16" else (1e-5, 1e-6)
+        for who, competitor in calls.items():
+            got = competitor.call()
+            pairs = [(got, want)] if case.what == "loss" else zip(got, want, strict=True)
+            for a, b in pairs:
+                np.testing.assert_allclose(
+                    as_numpy(a), as_numpy(b), relative, absolute, err_msg=f"{case.name}: {who}"
+                )
+
+
+def test_both_losses_of_keras_see_the_same_fit_step(modules):
+    library_here(modules, "Keras on TensorFlow")  # Keras' own default
+    case = small(modules.libraries.FIT_CASES[0])
+    ours, own = modules.libraries.library_calls(
+        "Keras on TensorFlow", case, *modules.cases.data(case)
+    ).values()
+    for _ in range(2):  # the second time with weights that the first step changed
+        assert float(ours.call()) == pytest.approx(float(own.call()), rel=1e-5)
 
 
 def test_in_place_finds_its_logits_again(modules):
@@ -160,6 +198,47 @@ def test_peak_memory_is_what_a_call_allocates(modules):
     # Two arrays of the logits' size at the least; the limits need none.
     assert peaks[case.name]["NumPy"] > 1.9 * case.logits_bytes
     assert peaks[case.name]["limit: read"] < 0.2 * case.logits_bytes
+
+
+def test_a_library_is_timed_in_a_process_of_its_own(modules):
+    library_here(modules, "torch")
+    case = modules.cases.Case("softmax", "ids", "float32", 8, 10, "loss")
+    (rows,) = modules.libraries.library_rows("torch", [case], rounds=2, budget=0.1)
+    assert [row["who"] for row in rows] == [
+        "crossent, eager",
+        "crossent, torch.compile",
+        "torch, eager",
+        "torch, torch.compile",
+        "limit: read",
+    ]
+    assert {(row["kind"], row["library"], row["samples"]) for row in rows} == {
+        ("library", "torch", 2)
+    }
+    assert rows[0]["ratio_to_ours"] == 1
+    assert min(row["ratio_to_own"] for row in rows if row["who"].startswith("torch")) == 1
+
+
+def test_a_process_that_fails_is_told(modules):
+    with pytest.raises(subprocess.CalledProcessError):
+        list(modules.libraries.library_rows("no library", [("softmax",)], rounds=2, budget=0))
+
+
+def test_a_library_that_is_not_here_is_left_out_with_its_reason(modules, monkeypatch, capsys):
+    monkeypatch.setitem(modules.libraries.LIBRARIES, "torch", ("torch", "no_such_door"))
+    assert modules.bench.measured_on("torch", "", 2, 0.1, smoke=True) == []
+    assert "torch is left out: no module no_such_door" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not os.access("/proc/self/clear_refs", os.W_OK), reason="no high-water mark to set back here"
+)
+def test_peak_memory_of_a_librarys_ways(modules):
+    library_here(modules, "torch")
+    case = modules.cases.Case("softmax", "ids", "float32", 2200, 1000, "loss")
+    peaks = modules.memory.peak_bytes([case], "torch")[case.name]
+    assert peaks["torch, eager"] > 0.9 * case.logits_bytes  # the log-softmax
+    assert peaks["limit: read"] < 0.2 * case.logits_bytes
 
 
 def test_another_process_takes_its_turns(modules):
@@ -262,6 +341,54 @@ def test_a_picture_is_drawn_from_a_result(modules, result_file, tmp_path):
     modules.plot.write_plot(json.loads(result_file.read_text()), path, "a digest")
     assert modules.plot.is_current(path, "a digest")
     assert not modules.plot.is_current(path, "another digest")
+
+
+LARGE = "softmax, ids, float32, 2048x32000"
+
+
+def library_result(**seconds):
+    """A result with one case of torch: loss + gradient of the targets' size."""
+    who = {"crossent, eager": 1.0, "torch, eager": 8.0, "torch, torch.compile": 4.4} | seconds
+    who = {"limit: x.copy()": 1.0} | who
+    return {
+        "rows": [
+            {
+                "kind": "library",
+                "library": "torch",
+                "what": "loss + gradient",
+                "problem": LARGE,
+                "who": name,
+                "median_s": taken,
+                "iqr_s": 0.02 * taken,
+                "bytes_per_s": 1e9 / taken,
+                "peak_bytes": 262_144_000,
+            }
+            for name, taken in who.items()
+        ]
+    }
+
+
+def test_targets_that_are_missed_are_said(modules):
+    tables = modules.library_tables
+    met = tables.target_table(library_result())
+    assert "missed" not in met
+    assert "| own fastest / ours >= 4 | torch | eager | met | 4.40: " in met
+    slow = tables.target_table(library_result(**{"crossent, eager": 1.2}))
+    assert "<= 1.05 | torch | eager | **missed**: 0 of 1 met | 1.20: " in slow
+    assert ">= 4 | torch | eager | **missed**: 0 of 1 met | 3.67: " in slow
+    assert "MB <= 4 | torch | eager | met | 0.00: " in slow
+
+
+def test_tables_of_a_library_show_where_ours_is_slower(modules):
+    tables = modules.library_tables
+    result = library_result(**{"torch, torch.compile": 0.5})
+    time, memory = tables.tables(result)[1:4:2]
+    assert "| 1000 ms (1) | 8000 ms (8) | 500 ms (0.5) | **0.50** | 1 GB/s | 1 % |" in time
+    assert memory.count("262 MB") == 3
+    short = tables.short_table(result)
+    assert f"| {LARGE} | 1000 ms | 500 ms (torch, torch.compile) |" in short
+    assert tables.tables({"rows": []}) == []
+    assert tables.short_table({"rows": []}) == ""
 
 
 def test_text_outside_the_markers_stays(modules, tmp_path):

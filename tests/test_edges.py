@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from exact_arithmetic import mp
 from ulp import assert_ulp
 
 import crossent as xe
+from crossent import _torch_formula
+from crossent._row_stats import RowOptions
 
 
 @pytest.mark.parametrize("skip", [{"ignore_index": -1}, {"sample_weight": [1.0, 0.0, 1.0]}])
@@ -61,3 +64,12 @@ def test_the_worst_percent_of_150_rows_are_two():
     scores = xe.audit(labels=np.zeros(150, int), probs=np.stack([p, 1 - p], axis=1)).scores
     want = -np.log(p[:2]).sum() / -np.log(p).sum()
     assert scores.worst_percent_share == pytest.approx(want, rel=1e-12)
+
+
+def test_a_confident_row_keeps_the_digits_of_its_gradient_where_the_formula_is_differentiated():
+    # By x - peak, differentiated as 1 - 1 at the peak, the label's entry would be 0 below 1e-16.
+    logits = torch.tensor([[40.0, 0.0, -1.0]], requires_grad=True)
+    xp = _torch_formula.namespace(logits)
+    xp.row_statistics(logits, torch.tensor([0]), None, RowOptions()).nll.sum().backward()
+    others = [mp.exp(-40) / (1 + mp.exp(-40)), mp.exp(-41) / (1 + mp.exp(-41))]
+    assert_ulp(logits.grad.numpy()[0], np.array([-sum(others), *others]), np.float32, 1)

@@ -60,9 +60,20 @@ def _owner(name: str, value: Any) -> Any:
         from crossent import tensorflow
 
         return tensorflow
-    if root == "keras" and hasattr(value, "value"):  # keras.Variable holds its back end's tensor
-        return _owner(name, value.value)
+    if root == "keras":
+        return _owner(name, _value_of_variable(name, value))
     return numpy
+
+
+def _value_of_variable(name: str, value: Any) -> Any:
+    """The tensor of the back end that a keras.Variable holds."""
+    if not hasattr(value, "value"):
+        raise ArgumentError(
+            f"{name} must hold numbers; got a symbolic {type(value).__name__} of Keras. Call the "
+            "loss in a layer's call() or in compute_loss(), or pass crossent.keras.Loss to "
+            "compile()."
+        )
+    return value.value
 
 
 def _is_instance(value: Any, library: str, name: str) -> bool:
@@ -78,9 +89,11 @@ def fusing_library(scores: Any) -> Any:
         return numpy
     root = module.partition(".")[0]
     if root == "torch":
-        from crossent import torch
-
-        return torch
+        # Not an import each time: it costs a tenth of a small loss.
+        door = sys.modules.get("crossent.torch")
+        if door is None:
+            from crossent import torch as door
+        return door
     if root in ("jax", "jaxlib"):
         from crossent import jax
 

@@ -20,10 +20,10 @@ def namespace(*arrays: Any) -> Any:
         if isinstance(array, torch.Tensor):
             is_wide = is_wide or array.dtype == torch.float64
             device = array.device if array.device.type != "cpu" else device
-    return _Functions(device, torch.float64 if is_wide or device.type == "cpu" else torch.float32)
+    return Functions(device, torch.float64 if is_wide or device.type == "cpu" else torch.float32)
 
 
-class _Functions(Formula):
+class Functions(Formula):
     """The primitive functions on one device. A plain class: torch.compile follows its methods."""
 
     def __init__(self, device: Any, wide: Any) -> None:
@@ -41,7 +41,6 @@ class _Functions(Formula):
     reshape = staticmethod(torch.reshape)
     result_dtype = staticmethod(result_dtype)
     tanh = staticmethod(torch.tanh)
-    where = staticmethod(torch.where)
     zeros_like = staticmethod(torch.zeros_like)
 
     def arange(self, n: int) -> Any:
@@ -55,6 +54,12 @@ class _Functions(Formula):
 
     def sum(self, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
         return x.sum() if axis is None else x.sum(dim=axis, keepdim=keepdims)
+
+    def where(self, condition: Any, x: Any, y: Any) -> Any:
+        if isinstance(x, torch.Tensor) or isinstance(y, torch.Tensor):
+            return torch.where(condition, x, y)
+        # Two numbers would become float32, and a third of one of them with them.
+        return torch.where(condition, torch.full_like(condition, x, dtype=self.wide), y)
 
     def pick(self, values: Any, ids: Any) -> Any:
         return torch.gather(values, -1, ids[..., None])[..., 0]

@@ -620,6 +620,7 @@ def _softmax_loss(
     reduction: str,
     normalizer: Any,
     request: Any = None,
+    fuse: bool = True,
 ) -> Any:
     """Sum of w_j q'_j f(-log p_j), plus z-loss, reduced; f is `of_nll`, None the identity.
 
@@ -629,7 +630,8 @@ def _softmax_loss(
     smoothing = _checks.number("label_smoothing", label_smoothing, 0.0, 1.0)
     temperature, softcap, z = _logit_options(kind, temperature, softcap, z_loss)
     _checks.reduction(reduction, normalizer)
-    fusing = fusing_library(logits) if of_nll is None and kind == "logits" else None
+    linear = fuse and of_nll is None and kind == "logits"
+    fusing = fusing_library(logits) if linear else None
     if fusing is not None:
         result = fusing.fused_softmax_loss(
             labels,
@@ -948,12 +950,14 @@ def _sigmoid_loss(
     reduction: str,
     normalizer: Any,
     request: Any = None,
+    fuse: bool = True,
 ) -> Any:
     kind, scores = _checks.one_of(logits=logits, probs=probs, log_probs=log_probs)
     s = _checks.number("label_smoothing", label_smoothing, 0.0, 1.0)
     _checks.reduction(reduction, normalizer)
     _checks.ignore_index(ignore_index, False)
-    fusing = fusing_library(logits) if focal is None and kind == "logits" else None
+    linear = fuse and focal is None and kind == "logits"
+    fusing = fusing_library(logits) if linear else None
     if fusing is not None:
         result = fusing.fused_sigmoid_loss(
             labels,
@@ -1213,3 +1217,13 @@ _has_fused_form(focal_loss, _softmax_loss, "gamma")
 _has_fused_form(generalized_cross_entropy, _softmax_loss, "q")
 _has_fused_form(poly_loss, _softmax_loss, "epsilon")
 _has_fused_form(sigmoid_cross_entropy, _sigmoid_loss)
+
+
+def linear_loss_unfused(of: str, **options: Any) -> Any:
+    """The linear "softmax" or "sigmoid" loss of logits by the general way alone.
+
+    For front ends: what a fused loss cannot do, such as a derivative of a derivative, is asked of
+    this.
+    """
+    loss = _softmax_loss if of == "softmax" else _sigmoid_loss
+    return loss(None, probs=None, log_probs=None, fuse=False, **options)

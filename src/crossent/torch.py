@@ -1,5 +1,6 @@
 """The door to PyTorch: conversion, and the namespace that the losses run on there."""
 
+import inspect
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -9,21 +10,19 @@ import numpy as np
 import torch
 
 from crossent import _checks
-from crossent._torch_formula import namespace as namespace
+from crossent import _numpy_native as native
 from crossent._torch_formula import result_dtype as result_dtype
-from crossent.errors import DTypeError, ShapeError
+from crossent._torch_native import fused_sigmoid_loss as fused_sigmoid_loss
+from crossent._torch_native import fused_softmax_loss as fused_softmax_loss
+from crossent._torch_native import is_plain, is_watched
+from crossent._torch_native import namespace as namespace
+from crossent.errors import ArgumentError, DTypeError, ShapeError
 
 takes_numpy = False
 
+_SCORES = ("logits", "probs", "log_probs", "predictions")
+
 _NAMES = {getattr(torch, name): name for name in (*_checks.FLOATS, *_checks.INTEGERS, "bool")}
-
-
-def fused_softmax_loss(*_: Any) -> Any:
-    """No fused loss yet."""
-
-
-def fused_sigmoid_loss(*_: Any) -> Any:
-    """No fused loss yet."""
 
 
 def quiet() -> AbstractContextManager[Any]:
@@ -45,6 +44,8 @@ def as_array(name: str, value: Any) -> Any:
                 "Call to_dense() or dequantize() first."
             )
         return value
+    if type(value).__module__.startswith("keras."):  # a Variable; NumPy would lose its gradient
+        return as_array(name, value.value)
     if isinstance(value, (bool, int, float)):
         return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
     try:
@@ -83,13 +84,22 @@ def shape(array: Any) -> tuple[int, ...]:
 
 def check_values(check: Callable[..., None], *arguments: Any) -> bool:
     """Runs a check of values where they are at hand; True: it was run."""
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if torch.compiler.is_compiling():
         return False
     tensors = [a for a in arguments if isinstance(a, torch.Tensor)]
-    if any(t.device.type != "cpu" for t in tensors) and os.environ.get("CROSSENT_CHECK") != "1":
+    if not all(_has_values(t) for t in tensors):
         return False
     check(*(_values(a) if isinstance(a, torch.Tensor) else a for a in arguments))
     return True
+
+
+def _has_values(tensor: Any) -> bool:
+    """Whether the values are at hand, without waiting for an accelerator unless that is wanted."""
+    if is_watched():
+        return False
+    if tensor.is_cpu:
+        return type(tensor) in (torch.Tensor, torch.nn.Parameter)
+    return not tensor.is_meta and os.environ.get("CROSSENT_CHECK") == "1"
 
 
 def _values(tensor: Any) -> np.ndarray:
@@ -110,6 +120,126 @@ def class_ids(labels: Any, ignored: int | None) -> tuple[Any, Any]:
     return torch.where(kept, ids, 0), kept
 
 
-def kernel_for(_: Any) -> str:
+def kernel_for(array: Any) -> str:
     """Which kernel scores this tensor."""
-    return "formula: no kernel for PyTorch yet"
+    if not array.is_cpu:
+        return f"formula: no kernel for {array.device.type}"
+    if type(array) not in (torch.Tensor, torch.nn.Parameter):
+        return f"formula: no kernel for {type(array).__name__}"
+    if not is_plain(array):
+        return f"formula: no kernel for {dtype_name(array)}"
+    return native.kernel
+
+
+class Loss(torch.nn.Module):
+    """A loss of crossent as a module, called (scores, labels) like PyTorch's own.
+
+    Every loss runs in eager, under `torch.compile` and `torch.export`, and is differentiated by
+    autograd and `torch.func`; the module only keeps its options. Do not use it to have a loss once
+    with options that change: call the function then.
+
+    Args:
+        loss: a loss of crossent, such as `crossent.focal_loss`.
+        scores: what the first argument of a call is: "logits", "probs" or "log_probs", or
+            "predictions" for `mean_squared_error`.
+        inplace: overwrite the logits with their gradient, so that a training step needs no further
+            memory of that size. For logits that are computed by a layer and read by nobody else:
+            autograd raises where something else needs them again. Only the linear losses
+            (`softmax_cross_entropy`, `sigmoid_cross_entropy`) on a CPU in eager and with a reduction
+            do it; elsewhere the result is the same and the logits stay.
+        **options: the loss's own arguments. Tensors become buffers: they move with the module and
+            are saved with it.
+
+    Shape:
+        scores and labels as the loss takes them; the result as the loss returns it.
+
+    Raises:
+        ArgumentError: an option that the loss does not have, or an argument that comes with each
+            call.
+
+    Source:
+        The losses are described in `crossent.losses`.
+
+    Example:
+        >>> import torch, crossent.torch, crossent as xe
+        >>> loss = crossent.torch.Loss(xe.focal_loss, gamma=1.0, label_smoothing=0.1)
+        >>> loss
+        Loss(focal_loss, gamma=1.0, label_smoothing=0.1)
+        >>> loss(torch.zeros(4, 2), torch.tensor([0, 1, 1, 0]))
+        tensor(0.3466)
+        >>> loss.for_eval()
+        Loss(focal_loss, gamma=1.0)
+    """
+
+    def __init__(
+        self,
+        loss: Callable[..., Any],
+        scores: str = "logits",
+        *,
+        inplace: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        known = inspect.signature(loss).parameters
+        if scores not in known or scores in ("labels", *options):
+            raise ArgumentError(
+                f"scores must be what {loss.__name__} scores; got {scores!r}. "
+                'Usual are "logits", "probs" and "log_probs".'
+            )
+        for name in options:
+            if name not in known or name in ("labels", *_SCORES):
+                raise ArgumentError(
+                    f"{name} must be an option of {loss.__name__}; got none of "
+                    f"{', '.join(n for n in known if n not in ('labels', *_SCORES))}. "
+                    "Scores and labels come with each call."
+                )
+        self.loss, self.scores, self.inplace = loss, scores, inplace
+        self.options = {}
+        self._tensors = []
+        for name, value in options.items():
+            if isinstance(value, torch.Tensor):
+                self.register_buffer(name, value)
+                self._tensors.append(name)
+            else:
+                self.options[name] = value
+
+    def forward(self, scores: Any = None, labels: Any = None, **arguments: Any) -> Any:
+        """The loss; keywords work too, and weights of this batch go beside them.
+
+        Args:
+            scores: as the module was told, "logits" unless said otherwise.
+            labels: class ids, a distribution, or what else the loss takes.
+            **arguments: further arguments of the loss, for this call: `sample_weight=`,
+                `normalizer=`; they come before the module's own options.
+        """
+        given = {**self.options, **{name: getattr(self, name) for name in self._tensors}}
+        given.update(arguments)
+        if scores is not None:
+            given[self.scores] = scores
+        if self.inplace and not torch.compiler.is_compiling():
+            owner, form = getattr(self.loss, "fused_form", (None, None))
+            if owner is self.loss and "labels" not in given:
+                value = form("inplace", {**given, "labels": labels})
+                if value is not None:
+                    return value
+        return self.loss(labels=labels, **given)
+
+    def for_eval(self) -> "Loss":
+        """The same loss without label smoothing and class weights, as a number to report."""
+        options = {**self.options, **{name: getattr(self, name) for name in self._tensors}}
+        for name in ("label_smoothing", "class_weight"):
+            options.pop(name, None)
+        return Loss(self.loss, self.scores, inplace=self.inplace, **options)
+
+    def extra_repr(self) -> str:
+        """The loss and its options."""
+        parts = [self.loss.__name__]
+        if self.scores != "logits":
+            parts.append(f"scores={self.scores!r}")
+        if self.inplace:
+            parts.append("inplace=True")
+        parts += [f"{name}={value!r}" for name, value in self.options.items()]
+        for name in self._tensors:
+            tensor = getattr(self, name)
+            parts.append(f"{name}={dtype_name(tensor)}{list(tensor.shape)}")
+        return ", ".join(parts)

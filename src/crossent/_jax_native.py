@@ -1,0 +1,475 @@
+"""The two linear losses on JAX: native on CPUs, with derivatives of every order.
+
+Four layers, from the inside:
+
+`_call`: one XLA FFI call, which gives the value, or value and gradient together. The reduction is
+    in it: outside, XLA would keep a full-size multiplication by the upstream gradient.
+`_partitioned`: under a sharded jit every device calls on its own rows, and values are added up.
+    Left alone, XLA would gather all logits on every device first.
+`_batched`: jax.vmap puts an axis in front, and the call goes through it; see native/xla_ffi.cpp.
+`loss`, `loss_and_gradient`: custom_jvp one in the other, so that forward and reverse mode go to any
+    order. First derivatives in the logits are native, all others those of the formula.
+    (custom_vjp could do no jvp, no hessian and no gradient of a gradient.)
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.ffi
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_batching import custom_vmap
+from jax.custom_derivatives import SymbolicZero
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.extend.backend import backends
+from jax.sharding import NamedSharding, PartitionSpec
+
+from crossent import _checks, _numpy_native
+from crossent._jax_formula import namespace, result_dtype
+from crossent._row_stats import RowOptions
+
+
+class Options(NamedTuple):
+    """What a compiled program knows of a loss."""
+
+    is_softmax: bool
+    axis: int  # of the classes, >= 0; for the sigmoid loss none
+    reduced: bool  # to the sum, over the normalizer; else one loss per row
+    label_smoothing: float = 0.0
+    ignore_index: int | None = None
+    temperature: float = 1.0
+    softcap: float | None = None
+    z_loss: float = 0.0
+
+
+class Operands(NamedTuple):
+    """Its arrays; absent ones are None."""
+
+    logits: Any
+    labels: Any  # ids of the rows' shape, or of the shape of the logits
+    weight: Any = None  # class_weight, or pos_weight of shape () or (last axis,)
+    sample_weight: Any = None  # of the first axes of the rows
+    normalizer: Any = None  # float, or a count in int32
+
+
+# ---- the formula
+
+
+def formula(options: Options, given: Operands) -> Any:
+    """The loss in array code, as `losses.py` has it."""
+    xp = namespace(*given)
+    dtype = result_dtype(given.logits)
+    losses = (_softmax_rows if options.is_softmax else _sigmoid_rows)(xp, options, given)
+    if not options.reduced:
+        return xp.returned(losses, dtype)
+    divisor = None if given.normalizer is None else xp.widen(given.normalizer)
+    return xp.total(losses, divisor, dtype)
+
+
+def _softmax_rows(xp: Any, options: Options, given: Operands) -> Any:
+    rows, labels = jnp.moveaxis(given.logits, options.axis, -1), given.labels
+    kept, classes = None, rows.shape[-1]
+    if labels.ndim == rows.ndim:
+        labels = xp.widen(jnp.moveaxis(labels, options.axis, -1))
+        valid = _is_distribution(given.labels.dtype, labels)
+    else:
+        valid = (labels >= 0) & (labels < classes)
+        if options.ignore_index is not None:
+            kept = labels != options.ignore_index
+            valid = valid | ~kept
+        labels = jnp.where(valid if kept is None else valid & kept, labels, 0)
+    weight = None if given.weight is None else xp.widen(given.weight)
+    of_rows = _row_weight(xp, given, rows.ndim - 1)
+    idle = _idle(kept, of_rows)
+    if idle is not None:
+        rows = xp.hide(rows, jnp.broadcast_to(idle, rows.shape[:-1]), 0.0)
+    s, z = options.label_smoothing, options.z_loss
+    row_options = RowOptions(options.softcap, options.temperature, with_mean=s > 0)
+    statistics = xp.row_statistics(rows, labels, weight, row_options)
+    losses = statistics.nll
+    if s:
+        uniform = statistics.mean_weight * statistics.log_sum - statistics.mean_gap
+        losses = xp.times(1 - s, losses) + s * uniform
+    if z:
+        lse = statistics.peak + statistics.log_sum
+        lse = jnp.where(jnp.isnan(lse), 0.0, lse)
+        losses = losses + xp.times(statistics.target_sum, z * lse * lse)
+    return _counted(xp, jnp.where(valid, 1.0, jnp.nan) * losses, of_rows, kept)
+
+
+def _sigmoid_rows(xp: Any, options: Options, given: Operands) -> Any:
+    x, z, s = given.logits, xp.widen(given.labels), options.label_smoothing
+    kept = None if options.ignore_index is None else given.labels != options.ignore_index
+    plain = jax.lax.stop_gradient(z)
+    valid = (plain >= 0) & (plain <= 1)
+    if kept is not None:
+        z, valid = jnp.where(kept, z, 0.0), valid | ~kept
+    z = z * (1 - s) + s / 2
+    weight = None if given.weight is None else xp.widen(given.weight)
+    of_rows = _row_weight(xp, given, x.ndim)
+    idle = _idle(kept, of_rows)
+    if idle is not None:
+        x = jnp.where(idle & jnp.isnan(x), jnp.ones_like(x) / 2, x)
+    losses = xp.sigmoid_loss(x, z, weight, None) * jnp.where(valid, 1.0, jnp.nan)
+    return _counted(xp, losses, of_rows, kept)
+
+
+def _is_distribution(dtype: Any, labels: Any) -> Any:
+    q = jax.lax.stop_gradient(labels)
+    inside = jnp.all((q >= 0) & (q <= 1), axis=-1)
+    tolerance = _checks.sum_tolerance(str(dtype), q.shape[-1])
+    return inside & (jnp.abs(jnp.sum(q, axis=-1) - 1) <= tolerance)
+
+
+def _row_weight(xp: Any, given: Operands, axes: int) -> Any:
+    if given.sample_weight is None:
+        return None
+    weight = xp.widen(given.sample_weight)
+    return jnp.expand_dims(weight, tuple(range(weight.ndim, axes)))
+
+
+def _idle(kept: Any, weight: Any) -> Any:
+    idle = None if kept is None else ~kept
+    if weight is None:
+        return idle
+    return weight == 0 if idle is None else idle | (weight == 0)
+
+
+def _counted(xp: Any, losses: Any, weight: Any, kept: Any) -> Any:
+    if weight is not None:
+        losses = xp.times(weight, losses)
+    return losses if kept is None else jnp.where(kept, losses, 0.0)
+
+
+def denominator(options: Options, given: Operands, by_number: bool) -> Any:
+    """What "mean" divides by, or with `by_number` "mean_all": of all rows, whatever the sharding.
+
+    Rows with invalid labels are NaN by themselves; here they must not reach the others.
+    """
+    xp = namespace(*given)
+    shape = given.logits.shape
+    if options.is_softmax:
+        shape = shape[: options.axis] + shape[options.axis + 1 :]
+    ids = options.is_softmax and given.labels.ndim == len(shape)
+    kept = None if options.ignore_index is None else given.labels != options.ignore_index
+    of_labels: Any = None
+    if options.is_softmax and not by_number:
+        of_labels = _label_weight(xp, options, given, ids)
+    if by_number or (of_labels is None and given.sample_weight is None):
+        # A count in float32 would be rounded.
+        small = math.prod(shape) < 2**31
+        dtype = jnp.int32 if small else xp.wide
+        if kept is None:
+            return jnp.asarray(math.prod(shape), dtype)
+        return jnp.sum(kept, dtype=dtype)
+    weight = _row_weight(xp, given, len(shape))
+    if weight is None or of_labels is None:
+        weight = weight if of_labels is None else of_labels
+    else:
+        weight = weight * of_labels
+    weight = jnp.broadcast_to(weight, shape)
+    return xp.total(weight if kept is None else jnp.where(kept, weight, 0.0))
+
+
+def _label_weight(xp: Any, options: Options, given: Operands, ids: bool) -> Any:
+    labels = given.labels
+    if ids:
+        if given.weight is None:
+            return None
+        valid = (labels >= 0) & (labels < given.weight.shape[0])
+        return xp.take(xp.widen(given.weight), jnp.where(valid, labels, 0))
+    target = xp.widen(jnp.moveaxis(labels, options.axis, -1))
+    if given.weight is not None:
+        target = target * xp.widen(given.weight)
+    total = jnp.sum(target, axis=-1)
+    return jnp.where(jnp.isfinite(total), total, 0.0)
+
+
+# ---- one native call
+
+
+@cache
+def _register() -> bool:
+    """Tells XLA of the handlers, once; False where the native core is missing."""
+    core = _numpy_native.core
+    if core is None:
+        return False
+    for name, handler in core.xla_ffi_handlers().items():
+        jax.ffi.register_ffi_target(name, handler, platform="cpu")
+    return True
+
+
+def runs_here() -> bool:
+    """Whether there is a CPU with kernels for it."""
+    return _numpy_native.core is not None and _register()
+
+
+class _Form(NamedTuple):
+    """What a native call knows of its operands; names stand for axes of the logits."""
+
+    groups: int
+    with_gradient: bool
+    operands: tuple[tuple[str, ...], ...]  # the axes of those that are present
+    present: int  # bits as in native/xla_ffi.cpp
+
+    def results(self, options: Options) -> tuple[tuple[str, ...], ...]:
+        logits = self.operands[0]
+        value = logits[: self.groups]
+        if not options.reduced:
+            value = tuple(axis for axis in logits if axis != "c")
+        return (value, logits) if self.with_gradient else (value,)
+
+
+def _form_of(options: Options, groups: int, with_gradient: bool, given: Operands) -> _Form:
+    rank = given.logits.ndim - groups
+    grouped = tuple(f"g{k}" for k in range(groups))
+    logits = [f"r{k}" for k in range(rank)]
+    if options.is_softmax:
+        logits[options.axis] = "c"
+    rows = [axis for axis in logits if axis != "c"]
+    labels = logits if given.labels.ndim == given.logits.ndim else rows
+    axes: list[Sequence[str]] = [logits, labels]
+    present = 0
+    if given.weight is not None:
+        axes.append((["c"] if options.is_softmax else rows[-1:])[: given.weight.ndim - groups])
+        present |= 1
+    if given.sample_weight is not None:
+        axes.append(rows[: given.sample_weight.ndim - groups])
+        present |= 2
+    if given.normalizer is not None:
+        axes.append([])
+        present |= 4
+    return _Form(groups, with_gradient, tuple((*grouped, *a) for a in axes), present)
+
+
+def _call(options: Options, form: _Form, *operands: Any) -> tuple[Any, ...]:
+    value, *_ = form.results(options)
+    gone = tuple(k for k, axis in enumerate(form.operands[0]) if axis not in value)
+
+    def like(logits: Any) -> tuple[Any, ...]:
+        value = jnp.sum(logits, axis=gone).astype(result_dtype(logits))
+        return (value, logits) if form.with_gradient else (value,)
+
+    results = jax.eval_shape(like, operands[0])
+    # Inside a shard_map these types say along which axes the results differ, which they must.
+    if not _varying_over(operands[0]):
+        results = tuple(jax.ShapeDtypeStruct(r.shape, r.dtype) for r in results)
+    name = "crossent_softmax_loss" if options.is_softmax else "crossent_sigmoid_loss"
+    attributes: dict[str, Any] = {
+        "groups": np.int64(form.groups),
+        "axis": np.int64(options.axis),
+        "reduced": np.int64(options.reduced),
+        "operands": np.int64(form.present),
+        "has_ignored": np.int64(options.ignore_index is not None),
+        "ignored": np.int64(options.ignore_index or 0),
+        "label_smoothing": np.float64(options.label_smoothing),
+        "temperature": np.float64(options.temperature),
+        "softcap": np.float64(options.softcap or 0.0),
+        "z_loss": np.float64(options.z_loss),
+    }
+    return tuple(jax.ffi.ffi_call(name, results)(*operands, **attributes))
+
+
+def _varying_over(array: Any) -> frozenset[str]:
+    """The axes of a shard_map along which an array differs."""
+    kind: Any = jax.typeof(array)
+    kind = getattr(kind, "manual_axis_type", kind)  # since jax 0.10
+    axes: frozenset[str] = getattr(kind, "varying", getattr(kind, "vma", frozenset()))
+    return axes
+
+
+def aligned(given: Operands) -> Operands:
+    """Operands that all differ along the same axes of a shard_map, as a native call asks for.
+
+    JAX's own functions do that by themselves, and so the gradient of an operand that is the same
+    everywhere is added up over those axes.
+    """
+    axes = frozenset[str]().union(*(_varying_over(a) for a in given if a is not None))
+    return Operands(
+        *(None if a is None else _varying(a, tuple(axes - _varying_over(a))) for a in given)
+    )
+
+
+def _varying(array: Any, axes: tuple[str, ...]) -> Any:
+    lax: Any = jax.lax
+    if not axes:
+        return array
+    if hasattr(lax, "pcast"):
+        return lax.pcast(array, axes, to="varying")
+    return lax.pvary(array, axes)  # as it was called up to JAX 0.8
+
+
+# ---- on the rows of each device
+
+
+@cache
+def _partitioned(options: Options, form: _Form) -> Callable[..., Any]:
+    """The call under a sharded jit: the classes whole on every device, the rows where they are."""
+    call = custom_partitioning(partial(_call, options, form))
+
+    def shardings(mesh: Any, arguments: Any) -> tuple[tuple[Any, ...], tuple[Any, ...], list[str]]:
+        logits = arguments[0].sharding
+        spec = () if logits is None else logits.spec
+        placed: dict[str, Any] = dict.fromkeys((*form.operands[0], "c"))
+        placed.update(zip(form.operands[0], spec, strict=False))
+        placed["c"] = None
+
+        def of(axes: tuple[str, ...]) -> Any:
+            return NamedSharding(mesh, PartitionSpec(*(placed[axis] for axis in axes)))
+
+        rows: list[Any] = [placed[axis] for axis in form.operands[0][form.groups :]]
+        over = [n for axes in rows for n in ((axes,) if isinstance(axes, str) else axes or ())]
+        return tuple(map(of, form.operands)), tuple(map(of, form.results(options))), over
+
+    def infer(mesh: Any, arguments: Any, _results: Any) -> Any:
+        return shardings(mesh, arguments)[1]
+
+    def partition(mesh: Any, arguments: Any, _results: Any) -> Any:
+        of_operands, of_results, over = shardings(mesh, arguments)
+
+        def local(*operands: Any) -> Any:
+            value, *gradient = _call(options, form, *operands)
+            if options.reduced and over:
+                value = jax.lax.psum(value, tuple(over))
+            return value, *gradient
+
+        return mesh, local, of_results, of_operands
+
+    sides = (form.operands, form.results(options))
+    rule = " -> ".join(", ".join(" ".join(axes) for axes in side) for side in sides)
+    call.def_partition(partition=partition, infer_sharding_from_operands=infer, sharding_rule=rule)
+    return call
+
+
+# ---- under jax.vmap
+
+
+@cache
+def _batched(options: Options, groups: int, with_gradient: bool) -> Callable[..., Any]:
+    @custom_vmap
+    def call(given: Operands) -> Any:
+        form = _form_of(options, groups, with_gradient, given)
+        return _partitioned(options, form)(*(array for array in given if array is not None))
+
+    @call.def_vmap
+    def _(size: int, batched_arguments: Any, given: Operands) -> Any:
+        (batched,) = batched_arguments
+        spread = Operands(
+            *(
+                None if a is None else a if b else jnp.broadcast_to(a, (size, *a.shape))
+                for a, b in zip(given, batched, strict=True)
+            )
+        )
+        results = _batched(options, groups + 1, with_gradient)(spread)
+        return results, tuple(True for _ in results)
+
+    return call
+
+
+# ---- with derivatives
+
+
+def _evaluate(options: Options, given: Operands, with_gradient: bool) -> tuple[Any, ...]:
+    by_kernel = _batched(options, 0, with_gradient)
+    if set(backends()) == {"cpu"}:
+        return tuple(by_kernel(given))
+    # Where a program may run elsewhere, what it runs on is known when it is lowered.
+    by_formula = partial(_by_formula, options, with_gradient)
+    return tuple(jax.lax.platform_dependent(given, cpu=by_kernel, default=by_formula))
+
+
+def _by_formula(options: Options, with_gradient: bool, given: Operands) -> tuple[Any, ...]:
+    if not with_gradient:
+        return (formula(options, given),)
+
+    def of_logits(logits: Any) -> tuple[Any, Any]:
+        losses = formula(options, given._replace(logits=logits))
+        return jnp.sum(losses), losses
+
+    gradient, value = jax.grad(of_logits, has_aux=True)(given.logits)
+    return value, gradient
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def loss(options: Options, given: Operands) -> Any:
+    """The value, or the losses of the rows."""
+    return _evaluate(options, given, False)[0]
+
+
+@partial(loss.defjvp, symbolic_zeros=True)
+def _loss_jvp(options: Options, primals: Any, tangents: Any) -> Any:
+    (given,), (moved,) = primals, tangents
+    if not _moves(moved.logits):
+        (value,) = _on_its_mesh(given, loss(options, given))
+        return value, _moved_value(options, given, None, moved)
+    value, gradient = _on_its_mesh(given, *loss_and_gradient(options, given))
+    return value, _moved_value(options, given, gradient, moved)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def loss_and_gradient(options: Options, given: Operands) -> tuple[Any, Any]:
+    """The same, and its gradient in the logits (of each row's own loss, where there is no sum)."""
+    value, gradient = _evaluate(options, given, True)
+    return value, gradient
+
+
+@partial(loss_and_gradient.defjvp, symbolic_zeros=True)
+def _loss_and_gradient_jvp(options: Options, primals: Any, tangents: Any) -> Any:
+    (given,), (moved,) = primals, tangents
+    value, gradient = _on_its_mesh(given, *loss_and_gradient(options, given))
+
+    def of_moving(given: Operands) -> Any:
+        return _by_formula(options, True, given)[1]
+
+    by_formula = _jvp(of_moving, given, moved)
+    return (value, gradient), (_moved_value(options, given, gradient, moved), by_formula)
+
+
+def _on_its_mesh(given: Operands, *results: Any) -> tuple[Any, ...]:
+    """The results with types that name the mesh of the operands.
+
+    Up to JAX 0.6 those of a foreign call do not, and JAX finds that value and tangent do not fit.
+    """
+    zero = jnp.sum(given.logits[:0])
+    mesh = jax.typeof(zero).sharding.mesh
+    return tuple(
+        r if jax.typeof(r).sharding.mesh == mesh else r + zero.astype(r.dtype) for r in results
+    )
+
+
+def _moved_value(options: Options, given: Operands, gradient: Any, moved: Operands) -> Any:
+    """How the value moves: with the logits by the native gradient, with others by the formula."""
+    others = _moved_by_formula(options, given, moved._replace(logits=None))
+    if not _moves(moved.logits):
+        return others
+    dtype = result_dtype(given.logits)
+    flow = gradient.astype(dtype) * moved.logits.astype(dtype)
+    if options.reduced:
+        flow = jnp.sum(flow)
+    elif options.is_softmax:
+        flow = jnp.sum(flow, axis=options.axis)
+    return flow if others is None else flow + others
+
+
+def _moves(tangent: Any) -> bool:
+    return tangent is not None and not isinstance(tangent, SymbolicZero)
+
+
+def _moved_by_formula(options: Options, given: Operands, moved: Operands) -> Any:
+    return _jvp(partial(formula, options), given, moved)
+
+
+def _jvp(of: Callable[[Operands], Any], given: Operands, moved: Operands) -> Any:
+    """The tangent of a function of the operands that move; None where none does."""
+    names = [name for name in Operands._fields if _moves(getattr(moved, name))]
+    if not names:
+        return None
+
+    def of_moving(*values: Any) -> Any:
+        return of(given._replace(**dict(zip(names, values, strict=True))))
+
+    primals = [getattr(given, name) for name in names]
+    return jax.jvp(of_moving, primals, [getattr(moved, name) for name in names])[1]

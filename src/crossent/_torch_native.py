@@ -1,0 +1,673 @@
+"""PyTorch's routes to the native kernels: the linear losses of logits on a CPU.
+
+Which one runs depends on who asks:
+
+    nobody differentiates        the bare call
+    autograd, in eager           value and gradient from one call, kept for `backward`
+    torch.compile, torch.export  custom operators, which the compiler leaves alone
+    anybody else                 None: the losses' general way runs on the formula
+
+"Anybody else" are the transforms of torch.func, forward mode, modes that watch every operation and
+subclasses of tensors: a call that reads memory by address would be invisible to them. Inside
+torch.compile a custom operator under torch.func.grad gives zeros for a gradient, without a word
+(`test_torch_func_inside_compile`).
+
+In eager nothing is checked before the call: where it finds labels or weights that are not allowed
+it says so, and the general way raises. A compiled program cannot raise: there an invalid label
+makes its row NaN.
+"""
+
+import os
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+
+from crossent import _numpy_native as native
+from crossent import _torch_formula
+from crossent._row_stats import RowOptions, RowStatistics
+from crossent.errors import ArgumentError
+
+_C = torch._C
+_STRIDED = torch.strided
+_CPU = torch.device("cpu")
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_INTEGERS = (
+    *(torch.int8, torch.int16, torch.int32, torch.int64),
+    *(torch.uint8, torch.uint16, torch.uint32, torch.uint64),
+)
+# By the numbers of crossent::Number in native/arrays.h.
+_NUMBERS = {
+    torch.float32: 0,
+    torch.float64: 1,
+    torch.float16: 2,
+    torch.bfloat16: 3,
+    torch.bool: 4,
+    **{dtype: 5 + k for k, dtype in enumerate(_INTEGERS)},
+}
+_MOST_AXES = 31  # of logits in the kernels
+_PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
+
+# What a loss was asked for, beside its tensors: whether softmax, axis, label_smoothing,
+# ignore_index, temperature, softcap, z_loss, reduction. A tuple, because operators take no more.
+_Options = tuple[bool, int, float, int | None, float, float | None, float, str]
+
+_threads = 0
+
+
+def fused_softmax_loss(
+    labels: Any,
+    logits: Any,
+    axis: Any,
+    class_weight: Any,
+    sample_weight: Any,
+    label_smoothing: float,
+    ignore_index: Any,
+    temperature: float,
+    softcap: float | None,
+    z_loss: float,
+    reduction: str,
+    normalizer: Any,
+    request: Any,
+) -> Any:
+    """The linear softmax loss; None: go the general way. Request "inplace" as in `_fused`."""
+    return _fused(
+        logits,
+        labels,
+        class_weight,
+        sample_weight,
+        normalizer,
+        (True, axis, label_smoothing, ignore_index, temperature, softcap, z_loss, reduction),
+        request,
+    )
+
+
+def fused_sigmoid_loss(
+    labels: Any,
+    logits: Any,
+    pos_weight: Any,
+    sample_weight: Any,
+    label_smoothing: float,
+    ignore_index: Any,
+    reduction: str,
+    normalizer: Any,
+    request: Any,
+) -> Any:
+    """The same for the sigmoid loss, where every element is a row."""
+    return _fused(
+        logits,
+        labels,
+        pos_weight,
+        sample_weight,
+        normalizer,
+        (False, -1, label_smoothing, ignore_index, 1.0, None, 0.0, reduction),
+        request,
+    )
+
+
+def _fused(
+    logits: Any,
+    labels: Any,
+    weight: Any,
+    sample_weight: Any,
+    normalizer: Any,
+    options: _Options,
+    request: Any,
+) -> Any:
+    """The loss, or None; with the request "inplace" the logits become their gradient."""
+    if torch.compiler.is_compiling():
+        return _compiled(logits, labels, weight, sample_weight, normalizer, options)
+    if is_watched() or not (
+        native.core is not None
+        and is_plain(logits)
+        and is_plain(labels)
+        and (weight is None or is_plain(weight))
+        and (sample_weight is None or is_plain(sample_weight))
+    ):
+        return None
+    if type(normalizer) is torch.Tensor and normalizer.ndim == 0:
+        normalizer = normalizer.item()
+    if normalizer is not None and type(normalizer) not in (float, int):
+        return None
+    differentiate = False
+    if _C.is_grad_enabled():
+        differentiate = logits.requires_grad
+        if (
+            labels.requires_grad
+            or (weight is not None and weight.requires_grad)
+            or (sample_weight is not None and sample_weight.requires_grad)
+        ):
+            return None
+    reduction = options[-1]
+    dtype = _result_dtype(logits)
+    losses = gradient = None
+    if reduction == "none":
+        losses = torch.empty(_rows(logits.shape, options), dtype=dtype, device=_CPU)
+    elif differentiate:
+        gradient = torch.empty_like(logits) if request is None else _overwritten(logits)
+    tensors = logits, labels, weight, sample_weight
+    value = _call(tensors, normalizer, options, 1.0, losses, gradient)
+    if value is None:
+        return None
+    result = losses if losses is not None else value
+    if differentiate:
+        if gradient is logits:  # so that autograd tells whoever wanted them as they were
+            torch.autograd.graph.increment_version(logits)
+        return _apply(logits, (tensors, normalizer, options, result, gradient, dtype))
+    return torch.scalar_tensor(value, dtype=dtype, device=_CPU) if losses is None else losses
+
+
+class _FusedLoss(torch.autograd.Function):
+    """A loss that is computed already, and its gradient too unless it depends on upstream."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Any, computed: Any) -> Any:
+        tensors, ctx.normalizer, ctx.options, result, gradient, dtype = computed
+        # The gradient too, so that checkpointing can drop it and offloading can move it.
+        ctx.save_for_backward(*tensors, gradient)
+        ctx.is_fresh = gradient is not None
+        ctx.is_inplace = gradient is logits
+        if type(result) is float:
+            return torch.scalar_tensor(result, dtype=dtype, device=_CPU)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Any) -> Any:
+        *tensors, gradient = ctx.saved_tensors
+        if ctx.is_inplace:
+            return _written_over(ctx, gradient, upstream), None
+        if torch.compiler.is_compiling():  # compiled autograd
+            arguments = *tensors, _as_tensor(ctx.normalizer), *ctx.options
+            return torch.ops.crossent.linear_loss_gradient(upstream, *arguments), None
+        if _C.is_grad_enabled() or is_watched() or not _is_plain_upstream(upstream):
+            return _differentiable_gradient(tensors, ctx.normalizer, ctx.options, upstream), None
+        # Given away once; whoever got it may write to it, and a second backward computes anew.
+        if ctx.is_fresh:
+            ctx.is_fresh = False
+            if upstream.item() == 1:
+                return gradient.data, None
+        gradient = _gradient(tensors, ctx.normalizer, ctx.options, upstream)
+        if gradient is None:
+            raise ArgumentError(
+                "labels must stay as they are until backward is done; got others, that are not "
+                "allowed. Pass a copy of an array that is written to again."
+            )
+        return gradient, None
+
+
+# torch.autograd.Function.apply without its first lines, which are for torch.func, and a third of it.
+_apply = super(torch.autograd.Function, _FusedLoss).apply
+
+
+def _written_over(ctx: Any, gradient: Any, upstream: Any) -> Any:
+    """The gradient that the logits have become: there is no other, and no way back to them."""
+    if not ctx.is_fresh or _C.is_grad_enabled():
+        raise ArgumentError(
+            "inplace must be False where backward runs twice or is itself differentiated; got "
+            "logits that are overwritten. Leave inplace away."
+        )
+    ctx.is_fresh = False
+    gradient = gradient.data
+    return gradient if upstream.item() == 1 else gradient.mul_(upstream)
+
+
+def is_watched() -> bool:
+    """Whether more than autograd wants to see each operation."""
+    return (
+        _C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+        or _C._len_torch_dispatch_stack() > 0
+        or _C._get_tracing_state() is not None
+    )
+
+
+def is_plain(tensor: Any) -> bool:
+    """Whether a value lies in memory as it says, and in a dtype that the kernels read."""
+    return (
+        type(tensor) in _PLAIN_TYPES
+        and tensor.is_cpu
+        and tensor.layout is _STRIDED
+        and tensor.dtype in _NUMBERS
+        and not tensor.is_neg()
+    )
+
+
+def _is_plain_upstream(tensor: Any) -> bool:
+    # is_grads_batched=True hands a batch to backward of which torch.func knows nothing.
+    return is_plain(tensor) and not _C._functorch.is_legacy_batchedtensor(tensor)
+
+
+def _rows(shape: Any, options: _Options) -> Any:
+    """The shape of the losses; anything for an axis that does not exist, which the call sees."""
+    is_softmax, axis, *_ = options
+    if not is_softmax:
+        return shape
+    return shape[:-1] if axis == -1 else (*shape[:axis], *shape[axis % len(shape) + 1 :])
+
+
+def _call(
+    tensors: tuple[Any, Any, Any, Any],
+    normalizer: float | None,
+    options: _Options,
+    upstream: Any,
+    losses: Any,
+    gradient: Any,
+    *,
+    invalid_is_nan: bool = False,
+) -> float | None:
+    """The native call; None where an argument is not what the loss allows."""
+    is_softmax, axis, smoothing, ignore_index, temperature, softcap, z_loss, reduction = options
+    logits, labels, weight, sample_weight = tensors
+    if ignore_index is not None and not (type(ignore_index) is int and _fits_int64(ignore_index)):
+        return None
+    threads = torch.get_num_threads()
+    if threads != _threads:
+        _follow(threads)
+    shape, labels_shape = logits.shape, labels.shape
+    strides = None if logits.is_contiguous() else logits.stride()
+    labels_strides = None if labels.is_contiguous() else labels.stride()
+    into = None if gradient is None or gradient.is_contiguous() else gradient.stride()
+    rank = len(shape)
+    if axis != -1 and axis != rank - 1:
+        if type(axis) is not int or not -rank <= axis < rank:
+            return None
+        # Arrays of the shape of the logits are looked at with the classes last.
+        strides, into = strides or logits.stride(), None if gradient is None else into or gradient.stride()
+        if len(labels_shape) == rank:
+            labels_strides = _last(labels_strides or labels.stride(), axis)
+            labels_shape = _last(labels_shape, axis)
+        shape, strides, into = _last(shape, axis), _last(strides, axis), into and _last(into, axis)
+    rows = None
+    if type(upstream) is not float:
+        if reduction == "none":
+            upstream, rows = 1.0, _place(upstream)
+        else:
+            upstream = upstream.item()
+    places = (
+        logits.data_ptr(),
+        _NUMBERS[logits.dtype],
+        shape,
+        strides,
+        labels.data_ptr(),
+        _NUMBERS[labels.dtype],
+        labels_shape,
+        labels_strides,
+        None if weight is None else _place(weight),
+        None if sample_weight is None else _place(sample_weight),
+        smoothing,
+        ignore_index,
+    )
+    results = (
+        reduction,
+        normalizer,
+        upstream,
+        rows,
+        0 if losses is None else losses.data_ptr(),
+        0 if gradient is None else gradient.data_ptr(),
+        into,
+        invalid_is_nan,
+    )
+    if is_softmax:
+        return native.core.softmax_loss_at(*places, temperature, softcap, z_loss, *results)
+    return native.core.sigmoid_loss_at(*places, *results)
+
+
+def _place(tensor: Any) -> tuple[int, int, Any, Any]:
+    return tensor.data_ptr(), _NUMBERS[tensor.dtype], tensor.shape, tensor.stride()
+
+
+def _last(of_axes: Any, axis: int) -> Any:
+    """Shape or strides with the class axis moved to the end."""
+    return (*of_axes[:axis], *of_axes[axis % len(of_axes) + 1 :], of_axes[axis])
+
+
+def _fits_int64(number: int) -> bool:
+    return -(2**63) <= number < 2**63
+
+
+def _follow(threads: int) -> None:
+    """PyTorch's number of threads becomes ours when it changes; between, others may change ours."""
+    global _threads
+    native.core.set_num_threads(threads)
+    _threads = threads
+
+
+def _gradient(
+    tensors: tuple[Any, Any, Any, Any],
+    normalizer: float | None,
+    options: _Options,
+    upstream: Any,
+    *,
+    invalid_is_nan: bool = False,
+) -> Any:
+    """The gradient in the logits, in new memory; None as in `_call`."""
+    logits, losses = tensors[0], None
+    gradient = torch.empty_like(logits)
+    if options[0] and options[-1] == "none":  # the kernel wants a place for the losses
+        losses = torch.empty(_rows(logits.shape, options), dtype=_result_dtype(logits), device=_CPU)
+    value = _call(
+        tensors, normalizer, options, upstream, losses, gradient, invalid_is_nan=invalid_is_nan
+    )
+    return None if value is None else gradient
+
+
+def _result_dtype(logits: Any) -> Any:
+    return torch.float64 if logits.dtype is torch.float64 else torch.float32
+
+
+def _overwritten(logits: Any) -> Any:
+    """The memory for a gradient in place of the logits."""
+    if logits.is_leaf:
+        raise ArgumentError(
+            "inplace must be False for logits that are a leaf; got a tensor that gradients are "
+            "collected for. Leave inplace away."
+        )
+    # Elements that share memory, as expand() makes them, have a gradient each.
+    dense = logits.is_contiguous() or torch.empty_like(logits).stride() == logits.stride()
+    return logits if dense else torch.empty_like(logits)
+
+
+def _differentiable_gradient(tensors: Any, normalizer: Any, options: Any, upstream: Any) -> Any:
+    """The gradient as something that can be differentiated: that of the losses' general way."""
+    create_graph = _C.is_grad_enabled()
+    with torch.enable_grad():
+        value = _general_loss(tensors, normalizer, options)
+        (gradient,) = torch.autograd.grad(value, tensors[0], upstream, create_graph=create_graph)
+    return gradient
+
+
+def _general_loss(tensors: Any, normalizer: Any, options: _Options) -> Any:
+    """The same loss from the formula, which checks values where they are at hand."""
+    # The one import upwards: nobody's hot path comes here.
+    from crossent import losses
+
+    logits, labels, weight, sample_weight = tensors
+    is_softmax, axis, smoothing, ignore_index, temperature, softcap, z_loss, reduction = options
+    common = {
+        "labels": labels,
+        "logits": logits,
+        "sample_weight": sample_weight,
+        "label_smoothing": smoothing,
+        "ignore_index": ignore_index,
+        "reduction": reduction,
+        "normalizer": normalizer,
+    }
+    if not is_softmax:
+        return losses.linear_loss_unfused("sigmoid", **common, pos_weight=weight)
+    return losses.linear_loss_unfused(
+        "softmax",
+        **common,
+        axis=axis,
+        class_weight=weight,
+        temperature=temperature,
+        softcap=softcap,
+        z_loss=z_loss,
+    )
+
+
+# ---- row statistics, for the losses that are no linear ones
+
+
+def namespace(*arrays: Any) -> Any:
+    """The functions that losses are written in: with native row statistics where they can be."""
+    if (
+        torch.compiler.is_compiling()
+        or native.core is None
+        or is_watched()
+        or not all(is_plain(a) for a in arrays if isinstance(a, torch.Tensor))
+    ):
+        return _torch_formula.namespace(*arrays)
+    return _NativeFunctions(_CPU, torch.float64)
+
+
+class _NativeFunctions(_torch_formula.Functions):
+    def row_statistics(
+        self, logits: Any, labels: Any, class_weight: Any, options: RowOptions
+    ) -> RowStatistics:
+        if not (is_plain(logits) and is_plain(labels) and logits.ndim <= _MOST_AXES):
+            return super().row_statistics(logits, labels, class_weight, options)
+        stacked = _Statistics.apply(logits, labels, class_weight, options)
+        return RowStatistics(*stacked.unbind())
+
+    def hide(self, scores: Any, idle: Any, fill: float) -> Any:
+        """As in the formula; rows are only copied where something is to be hidden."""
+        values = scores.detach()[torch.broadcast_to(idle, scores.shape[:-1])]
+        peak = torch.amax(values, dim=-1) if values.numel() else values
+        return scores if torch.isfinite(peak).all() else super().hide(scores, idle, fill)
+
+
+class _Statistics(torch.autograd.Function):
+    """The seven statistics of each row, stacked on a new first axis, in float64."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Any, labels: Any, class_weight: Any, options: RowOptions) -> Any:
+        ctx.save_for_backward(logits, labels, class_weight)
+        ctx.row_options = options
+        shape = len(RowStatistics._fields), *logits.shape[:-1]
+        statistics = torch.empty(shape, dtype=torch.float64, device=_CPU)
+        native.core.row_statistics(
+            *_handed(logits),
+            *_handed(labels),
+            _weights(class_weight),
+            options.with_mean,
+            options.temperature,
+            options.softcap,
+            statistics.numpy(),
+        )
+        return statistics
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Any) -> Any:
+        logits, labels, class_weight = arrays = ctx.saved_tensors
+        options, wanted = ctx.row_options, ctx.needs_input_grad[:3]
+        is_native = wanted == (True, False, False) and _is_plain_upstream(upstream)
+        if is_native and not (_C.is_grad_enabled() or is_watched()):
+            gradient = torch.empty_like(logits)
+            by = RowStatistics(*(_coefficients(of_rows) for of_rows in upstream))
+            native.core.row_gradient(
+                *(by.log_sum, by.label_gap, by.nll, by.mean_gap),
+                *_handed(logits),
+                *((None, False) if by.nll is None and by.label_gap is None else _handed(labels)),
+                _weights(class_weight),
+                options.temperature,
+                options.softcap,
+                _handed(gradient)[0],
+            )
+            return gradient, None, None, None
+        create_graph = _C.is_grad_enabled()
+        with torch.enable_grad():
+            xp = _torch_formula.namespace(*arrays)
+            hidden = xp.hide(logits, (upstream == 0).all(dim=0), 0.0)
+            stacked = torch.stack(xp.row_statistics(hidden, labels, class_weight, options))
+            inputs = [a for a, w in zip(arrays, wanted, strict=True) if w]
+            gradients = iter(
+                torch.autograd.grad(
+                    stacked, inputs, upstream, create_graph=create_graph, allow_unused=True
+                )
+            )
+        return *(next(gradients) if w else None for w in wanted), None
+
+
+def _handed(tensor: Any) -> tuple[Any, bool]:
+    """The same memory as NumPy sees it, and whether it is bfloat16, which NumPy does not know."""
+    tensor = tensor.detach()
+    if tensor.dtype is torch.bfloat16:
+        return tensor.view(torch.uint16).numpy(), True
+    return tensor.numpy(), False
+
+
+def _weights(class_weight: Any) -> Any:
+    if class_weight is None:
+        return None
+    return class_weight.detach().to(torch.float64).contiguous().numpy()
+
+
+def _coefficients(of_rows: Any) -> Any:
+    """One coefficient per row; one that is 0 everywhere is left out with its term."""
+    return of_rows.contiguous().numpy() if of_rows.any() else None
+
+
+# ---- compiled programs
+
+
+def _compiled(
+    logits: Any, labels: Any, weight: Any, sample_weight: Any, normalizer: Any, options: _Options
+) -> Any:
+    """The custom operator, where its arguments fit by shape and kind."""
+    if _C._are_functorch_transforms_active() or not _fits(
+        logits, labels, weight, sample_weight, options
+    ):
+        return None
+    if type(normalizer) in (float, int):
+        normalizer = _as_tensor(normalizer)
+    elif normalizer is not None:
+        if not (isinstance(normalizer, torch.Tensor) and normalizer.ndim == 0):
+            return None
+        normalizer = normalizer.detach()
+    return torch.ops.crossent.linear_loss(
+        logits, labels, weight, sample_weight, normalizer, *options
+    )
+
+
+def _as_tensor(number: float | None) -> Any:
+    return None if number is None else torch.full((), number, dtype=torch.float64, device=_CPU)
+
+
+def _is_tensor(value: Any) -> bool:
+    """A tensor on the CPU of a dtype that the kernels read, without a gradient of its own."""
+    return (
+        isinstance(value, torch.Tensor)
+        and value.device.type == "cpu"
+        and value.dtype in _NUMBERS
+        and not (value.requires_grad and _C.is_grad_enabled())
+    )
+
+
+def _fits(logits: Any, labels: Any, weight: Any, sample_weight: Any, options: _Options) -> bool:
+    """What `_call` finds out by itself in eager: shapes and kinds."""
+    is_softmax, axis, _, ignore_index, *_ = options
+    if native.core is None or not (
+        isinstance(logits, torch.Tensor)
+        and logits.device.type == "cpu"
+        and logits.dtype in _FLOATS
+        and _is_tensor(labels)
+        and all(w is None or _is_tensor(w) for w in (weight, sample_weight))
+        and (ignore_index is None or type(ignore_index) is int)
+    ):
+        return False
+    shape, rank = logits.shape, logits.ndim
+    if not is_softmax:
+        rows, last = shape, shape[-1:]
+        fit = labels.shape in (shape, (*shape, 1)) or (*labels.shape, 1) == shape
+        one = weight is None or weight.shape in ((), (1,))
+    else:
+        if type(axis) is not int or not -rank <= axis < rank or shape[axis] == 0:
+            return False
+        rows, last = _rows(shape, options), shape[axis : axis % rank + 1]
+        is_ids = labels.shape == rows and labels.dtype in _INTEGERS
+        is_soft = labels.shape == shape and shape[axis] > 1 and ignore_index is None
+        fit, one = is_ids or is_soft, weight is None
+    return (
+        fit
+        and (one or weight.shape == last)
+        and (sample_weight is None or _broadcasts(sample_weight.shape, rows))
+    )
+
+
+def _broadcasts(shape: Any, rows: Any) -> bool:
+    """Whether weights go with the rows from the leading axes."""
+    return len(shape) <= len(rows) and all(
+        n in (1, m) for n, m in zip(shape, rows, strict=False)
+    )
+
+
+@torch.library.custom_op("crossent::linear_loss", mutates_args=(), device_types="cpu")
+def _linear_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    weight: torch.Tensor | None,
+    sample_weight: torch.Tensor | None,
+    normalizer: torch.Tensor | None,
+    is_softmax: bool,
+    axis: int,
+    label_smoothing: float,
+    ignore_index: int | None,
+    temperature: float,
+    softcap: float | None,
+    z_loss: float,
+    reduction: str,
+) -> torch.Tensor:
+    options = (
+        *(is_softmax, axis, label_smoothing, ignore_index),
+        *(temperature, softcap, z_loss, reduction),
+    )
+    dtype = _result_dtype(logits)
+    losses = None
+    if reduction == "none":
+        losses = torch.empty(_rows(logits.shape, options), dtype=dtype, device=_CPU)
+    tensors = logits, labels, weight, sample_weight
+    divisor = None if normalizer is None else normalizer.item()
+    is_checked = os.environ.get("CROSSENT_CHECK") == "1"
+    value = _call(tensors, divisor, options, 1.0, losses, None, invalid_is_nan=not is_checked)
+    if value is None and is_checked:
+        _general_loss(tensors, divisor, options)  # says what is wrong
+    value = _answer(value)
+    return torch.scalar_tensor(value, dtype=dtype, device=_CPU) if losses is None else losses
+
+
+@torch.library.custom_op("crossent::linear_loss_gradient", mutates_args=(), device_types="cpu")
+def _linear_loss_gradient(
+    upstream: torch.Tensor,
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    weight: torch.Tensor | None,
+    sample_weight: torch.Tensor | None,
+    normalizer: torch.Tensor | None,
+    is_softmax: bool,
+    axis: int,
+    label_smoothing: float,
+    ignore_index: int | None,
+    temperature: float,
+    softcap: float | None,
+    z_loss: float,
+    reduction: str,
+) -> torch.Tensor:
+    options = (
+        *(is_softmax, axis, label_smoothing, ignore_index),
+        *(temperature, softcap, z_loss, reduction),
+    )
+    tensors = logits, labels, weight, sample_weight
+    divisor = None if normalizer is None else normalizer.item()
+    return _answer(_gradient(tensors, divisor, options, upstream, invalid_is_nan=True))
+
+
+def _answer(of_kernel: Any) -> Any:
+    if of_kernel is None:
+        raise RuntimeError("crossent: a kernel refuses what was compiled for it; please report it")
+    return of_kernel
+
+
+@_linear_loss.register_fake
+def _(logits: Any, *arguments: Any) -> Any:
+    options = arguments[4:]
+    rows = _rows(logits.shape, options) if options[-1] == "none" else ()
+    dtype = _result_dtype(logits)
+    return logits.new_empty(rows, dtype=dtype)
+
+
+@_linear_loss_gradient.register_fake
+def _(upstream: Any, logits: Any, *arguments: Any) -> Any:
+    return torch.empty_like(logits)
+
+
+def _keep(ctx: Any, inputs: Any, output: Any) -> None:
+    tensors, ctx.options = inputs[:5], inputs[5:]
+    ctx.save_for_backward(*tensors)
+
+
+def _pull(ctx: Any, upstream: Any) -> Any:
+    gradient = torch.ops.crossent.linear_loss_gradient(upstream, *ctx.saved_tensors, *ctx.options)
+    return (gradient, *[None] * (4 + len(ctx.options)))
+
+
+_linear_loss.register_autograd(_pull, setup_context=_keep)

@@ -1,0 +1,680 @@
+"""JAX: every transformation gives the native values, and their derivatives.
+
+NumPy's door, which the contract judges against the oracle, is the reference; for what NumPy does
+not do, the formula is.
+"""
+
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import crossent
+from crossent import _numpy_native
+from crossent.errors import DTypeError, LabelError, OptionError, ShapeError
+
+jax = pytest.importorskip("jax", reason="JAX is not installed")
+jnp = jax.numpy
+
+ROOT = Path(__file__).parent.parent
+INF, NAN = np.inf, np.nan
+
+softmax_loss = crossent.softmax_cross_entropy
+sigmoid_loss = crossent.sigmoid_cross_entropy
+
+
+@pytest.fixture
+def native():
+    if _numpy_native.core is None:
+        pytest.skip(_numpy_native.kernel)
+
+
+@pytest.fixture
+def x64():
+    # Where it was before jax 0.8.
+    enable = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
+    with enable(True):
+        yield
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+def data(rng, dtype="float32", rows=6, classes=5):
+    logits = jnp.asarray(rng.normal(size=(rows, classes)) * 3, dtype)
+    return logits, rng.integers(0, classes, rows)
+
+
+def distribution(rng, rows=6, classes=5):
+    q = rng.random((rows, classes))
+    return (q / q.sum(-1, keepdims=True)).astype(np.float32)
+
+
+def reference(loss, logits, **options):
+    """Value and gradient of NumPy's door."""
+    return crossent.numpy.value_and_grad(loss, logits=np.asarray(logits), **options)
+
+
+def by_jax(loss, logits, upstream=None, transform=lambda f: f, **options):
+    """The same by JAX; with reduction none the gradient of the losses' sum."""
+
+    def of_logits(logits, options):
+        losses = loss(logits=logits, **options, **static)
+        return losses.sum(), losses
+
+    static = {k: v for k, v in options.items() if not isinstance(v, (np.ndarray, jax.Array))}
+    arrays = {k: v for k, v in options.items() if k not in static}
+    (_, value), gradient = transform(jax.value_and_grad(of_logits, has_aux=True))(logits, arrays)
+    return np.asarray(value), np.asarray(gradient)
+
+
+def assert_close(actual, expected, ulps=4):
+    """Within ulps of the largest entry of each array; infinities and NaN in the same places."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.dtype == expected.dtype
+    assert actual.shape == expected.shape
+    wide, right = actual.astype(np.float64), expected.astype(np.float64)
+    finite = np.isfinite(right)
+    np.testing.assert_array_equal(np.where(finite, 0, wide), np.where(finite, 0, right))
+    scale = np.abs(right[finite]).max(initial=1e-30)
+    eps = float(jnp.finfo(actual.dtype).eps)
+    assert np.abs(wide - right)[finite].max(initial=0) <= ulps * eps * scale
+
+
+def cases(rng):
+    w = rng.random(5).astype(np.float32)
+    s = rng.normal(size=6).astype(np.float32)
+    ids = rng.integers(0, 5, 6)
+    ignored = np.where(np.arange(6) % 3 == 1, -100, ids)
+    q = distribution(rng)
+    return {
+        "ids": {"labels": ids},
+        "none": {"labels": ids, "reduction": "none"},
+        "sum": {"labels": ids, "reduction": "sum", "normalizer": np.float32(7)},
+        "ignored": {"labels": ignored, "ignore_index": -100},
+        "ignored, weights": {
+            "labels": ignored,
+            "ignore_index": -100,
+            "class_weight": w,
+            "sample_weight": s,
+        },
+        "mean_all": {"labels": ignored, "ignore_index": -100, "reduction": "mean_all"},
+        "smoothing": {"labels": ids, "label_smoothing": 0.1, "class_weight": w},
+        "transforms": {"labels": ids, "temperature": 2.0, "softcap": 5.0, "z_loss": 1e-2},
+        "distribution": {"labels": q},
+        "distribution, all": {
+            "labels": q,
+            "class_weight": w,
+            "sample_weight": s,
+            "label_smoothing": 0.2,
+            "z_loss": 1e-2,
+            "reduction": "none",
+        },
+        "one-hot bools": {"labels": np.eye(5, dtype=bool)[ids]},
+        "one-hot ints": {"labels": np.eye(5, dtype=np.int8)[ids]},
+    }
+
+
+NAMES = list(cases(np.random.default_rng(0)))
+MODES = {"eager": lambda f: f, "jit": jax.jit}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("name", NAMES)
+def test_softmax_value_and_gradient(name, dtype, mode, rng):
+    options = cases(rng)[name]
+    logits, _ = data(rng, dtype)
+    value, gradient = by_jax(softmax_loss, logits, transform=MODES[mode], **options)
+    expected, slope = reference(softmax_loss, logits, **options)
+    assert_close(value, expected)
+    assert_close(gradient, slope)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_softmax_in_float64(name, rng, x64):
+    options = cases(rng)[name]
+    logits, _ = data(rng, "float64")
+    value, gradient = by_jax(softmax_loss, logits, transform=jax.jit, **options)
+    expected, slope = reference(softmax_loss, logits, **options)
+    assert_close(value, expected)
+    assert_close(gradient, slope)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -2, 2])
+def test_any_class_axis(axis, rng):
+    logits = jnp.asarray(rng.normal(size=(3, 4, 5)), "float32")
+    labels = rng.integers(0, 3, np.delete(logits.shape, axis))
+    weight = rng.random(np.delete(logits.shape, axis)[0]).astype(np.float32)
+    options = {"labels": labels, "axis": axis, "sample_weight": weight}
+    value, gradient = by_jax(softmax_loss, logits, transform=jax.jit, **options)
+    expected, slope = reference(softmax_loss, logits, **options)
+    assert_close(value, expected)
+    assert_close(gradient, slope)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"])
+@pytest.mark.parametrize("mode", MODES)
+def test_ids_of_every_integer_dtype(dtype, mode, rng):
+    logits, ids = data(rng)
+    expected = softmax_loss(labels=ids, logits=np.asarray(logits))
+    loss = MODES[mode](lambda y, x: softmax_loss(labels=y, logits=x))
+    assert_close(loss(ids.astype(dtype), logits), expected)
+    assert_close(loss(jnp.asarray(ids.astype(dtype)), logits), expected)
+
+
+def test_int_labels_are_no_obstacle_to_gradients_of_everything(rng):
+    logits, ids = data(rng)
+    loss = lambda given: softmax_loss(**given)  # noqa: E731
+    gradients = jax.grad(loss, allow_int=True)({"labels": jnp.asarray(ids), "logits": logits})
+    assert gradients["labels"].dtype == jax.dtypes.float0
+    _, slope = reference(softmax_loss, logits, labels=ids)
+    assert_close(gradients["logits"], slope)
+
+
+def sigmoid_cases(rng):
+    z = rng.random((6, 5)).astype(np.float32)
+    bits = (z > 0.5).astype(np.int32)
+    return {
+        "labels": {"labels": z},
+        "ints": {"labels": bits},
+        "none": {"labels": z, "reduction": "none", "label_smoothing": 0.1},
+        "weights": {
+            "labels": z,
+            "pos_weight": rng.random(5).astype(np.float32),
+            "sample_weight": rng.normal(size=6).astype(np.float32),
+        },
+        "one pos_weight": {"labels": z, "pos_weight": np.float32(2.5)},
+        "element weights": {"labels": z, "sample_weight": z, "reduction": "sum"},
+        "ignored": {"labels": np.where(z > 0.8, -1, bits), "ignore_index": -1},
+        "mean_all": {
+            "labels": np.where(z > 0.8, -1, bits),
+            "ignore_index": -1,
+            "reduction": "mean_all",
+            "sample_weight": rng.random((6, 1)).astype(np.float32),
+        },
+    }
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", list(sigmoid_cases(np.random.default_rng(0))))
+def test_sigmoid_value_and_gradient(name, dtype, mode, rng):
+    options = sigmoid_cases(rng)[name]
+    logits, _ = data(rng, dtype)
+    value, gradient = by_jax(sigmoid_loss, logits, transform=MODES[mode], **options)
+    expected, slope = reference(sigmoid_loss, logits, **options)
+    assert_close(value, expected)
+    assert_close(gradient, slope)
+
+
+# ---- transformations
+
+
+def formula_of(monkeypatch):
+    """Losses by the formula alone."""
+    monkeypatch.setattr("crossent._jax_native.runs_here", lambda: False)
+
+
+LOSSES = {
+    "softmax": (softmax_loss, lambda rng: cases(rng)["ignored, weights"]),
+    "distribution": (softmax_loss, lambda rng: cases(rng)["distribution, all"]),
+    "transforms": (softmax_loss, lambda rng: cases(rng)["transforms"]),
+    "sigmoid": (sigmoid_loss, lambda rng: sigmoid_cases(rng)["weights"]),
+    "sigmoid, ignored": (sigmoid_loss, lambda rng: sigmoid_cases(rng)["ignored"]),
+}
+
+DERIVATIVES = {
+    "jvp": lambda f, x: jax.jvp(f, (x,), (jnp.cos(x),)),
+    "linearize": lambda f, x: jax.linearize(f, x)[1](jnp.sin(x)),
+    "hessian": lambda f, x: jax.hessian(f)(x),
+    "jacfwd": lambda f, x: jax.jacfwd(f)(x),
+    "jacrev": lambda f, x: jax.jacrev(f)(x),
+    "grad of grad": lambda f, x: jax.grad(lambda x: jnp.vdot(jax.grad(f)(x), jnp.cos(x)))(x),
+    "hvp": lambda f, x: jax.jvp(jax.grad(f), (x,), (jnp.cos(x),))[1],
+    "third": lambda f, x: jax.jvp(jax.hessian(f), (x,), (jnp.cos(x),))[1],
+    "scaled": lambda f, x: jax.grad(lambda x: 3 * f(x))(x),
+    "checkpoint": lambda f, x: jax.grad(jax.checkpoint(f))(x),
+    "scan": lambda f, x: jax.lax.scan(lambda c, _: (c - jax.grad(f)(c), f(c)), x, None, length=3),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "derivative", "mode"),
+    [
+        *(("softmax", derivative, "jit") for derivative in DERIVATIVES),
+        *((name, "hessian", "jit") for name in LOSSES if name != "softmax"),
+        *((name, "third", "jit") for name in LOSSES if name != "softmax"),
+        ("softmax", "grad of grad", "eager"),
+        ("sigmoid", "hvp", "eager"),
+    ],
+)
+def test_derivatives_of_every_order(name, derivative, mode, rng, x64, monkeypatch):
+    loss, options_of = LOSSES[name]
+    options = options_of(rng)
+    logits, _ = data(rng, "float64")
+
+    def total(logits):
+        return loss(logits=logits, **options).sum()
+
+    of = partial(DERIVATIVES[derivative], total)
+    actual = MODES[mode](of)(logits)
+    formula_of(monkeypatch)
+    expected = jax.jit(of)(logits)
+    jax.tree.map(partial(assert_close, ulps=256), actual, expected)
+
+
+@pytest.mark.parametrize("wrt", ["labels", "class_weight", "sample_weight"])
+def test_gradients_in_the_other_arguments(wrt, rng, x64):
+    options = cases(rng)["distribution, all"] | {"reduction": "mean"}
+    options = {k: v.astype(float) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+    options["labels"] /= options["labels"].sum(-1, keepdims=True)
+    logits, _ = data(rng, "float64")
+    of = lambda moving: softmax_loss(logits=logits, **{**options, wrt: moving})  # noqa: E731
+    _, expected = crossent.numpy.value_and_grad(
+        softmax_loss, logits=np.asarray(logits), wrt=wrt, **options
+    )
+    assert_close(jax.grad(of)(jnp.asarray(options[wrt])), expected, ulps=16)
+    assert_close(jax.jit(jax.grad(of))(jnp.asarray(options[wrt])), expected, ulps=16)
+
+
+@pytest.mark.parametrize("wrt", ["labels", "pos_weight", "sample_weight"])
+def test_sigmoid_gradients_in_the_other_arguments(wrt, rng, x64):
+    options = {k: v.astype(float) for k, v in sigmoid_cases(rng)["weights"].items()}
+    logits, _ = data(rng, "float64")
+    of = lambda moving: sigmoid_loss(logits=logits, **{**options, wrt: moving})  # noqa: E731
+    _, expected = crossent.numpy.value_and_grad(
+        sigmoid_loss, logits=np.asarray(logits), wrt=wrt, **options
+    )
+    assert_close(jax.grad(of)(jnp.asarray(options[wrt])), expected, ulps=16)
+
+
+def test_logits_and_weights_at_once(rng, x64, monkeypatch):
+    logits, ids = data(rng, "float64")
+    weight = jnp.asarray(rng.random(6))
+
+    def of(logits, weight):
+        return softmax_loss(labels=ids, logits=logits, sample_weight=weight)
+
+    actual = jax.hessian(of, argnums=(0, 1))(logits, weight)
+    formula_of(monkeypatch)
+    expected = jax.hessian(of, argnums=(0, 1))(logits, weight)
+    jax.tree.map(partial(assert_close, ulps=32), actual, expected)
+
+
+def test_the_normalizer_gets_no_gradient(rng):
+    logits, ids = data(rng)
+    of = lambda n: softmax_loss(labels=ids, logits=logits, reduction="sum", normalizer=n)  # noqa: E731
+    assert jax.grad(of)(jnp.float32(3)) == 0
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("mode", MODES)
+def test_vmap_of_value_and_gradient(name, mode, rng):
+    loss, options_of = LOSSES[name]
+    options = options_of(rng)
+    logits = jnp.asarray(rng.normal(size=(4, 6, 5)), "float32")
+
+    def both(logits):
+        def total(logits):
+            losses = loss(logits=logits, **options)
+            return losses.sum(), losses
+
+        (_, value), gradient = jax.value_and_grad(total, has_aux=True)(logits)
+        return value, gradient
+
+    of = jax.vmap(both)
+    values, gradients = MODES[mode](of)(logits)
+    for one, value, gradient in zip(logits, values, gradients, strict=True):
+        for actual, expected in zip((value, gradient), both(one), strict=True):
+            assert_close(actual, expected)
+
+
+def test_vmap_over_labels_weights_and_any_axis(rng):
+    logits = jnp.asarray(rng.normal(size=(6, 4, 5)), "float32")
+    labels, weights = jnp.asarray(rng.integers(0, 5, (6, 4))), jnp.asarray(rng.random((4, 5)), "f4")
+
+    def of(logits, labels, weight):
+        return softmax_loss(labels=labels, logits=logits, class_weight=weight)
+
+    actual = jax.vmap(of, in_axes=(1, 1, 0))(logits, labels, weights)
+    expected = [of(logits[:, k], labels[:, k], weights[k]) for k in range(4)]
+    assert_close(actual, np.stack(expected))
+
+
+def test_vmap_in_vmap_of_grad_is_a_gradient_per_example(rng):
+    logits = jnp.asarray(rng.normal(size=(3, 4, 5)), "float32")
+    labels = jnp.asarray(rng.integers(0, 5, (3, 4)))
+    of = jax.grad(lambda x, y: softmax_loss(labels=y, logits=x))
+    actual = jax.jit(jax.vmap(jax.vmap(of)))(logits, labels)
+    losses = lambda x: softmax_loss(labels=labels, logits=x, reduction="sum")  # noqa: E731
+    assert_close(actual, jax.grad(losses)(logits))
+
+
+# ---- corners
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_masked_classes_and_rows_without_a_softmax(mode, rng):
+    logits, ids = data(rng)
+    logits = np.array(logits)
+    logits[0, (ids[0] + 1) % 5] = -INF
+    logits[1] = -INF
+    logits[2, 0], logits[3, 1] = NAN, INF
+    options = {"labels": ids, "reduction": "none"}
+    value, gradient = by_jax(softmax_loss, jnp.asarray(logits), transform=MODES[mode], **options)
+    expected, slope = reference(softmax_loss, logits, **options)
+    assert_close(value, expected)
+    assert_close(gradient, slope)
+    assert np.isnan(value).tolist() == [False, True, True, True, False, False]
+
+
+@pytest.mark.parametrize("derivative", ["grad", "hessian"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("how", ["ignored", "weight"])
+def test_rows_that_do_not_count_may_hold_nan(how, mode, derivative, rng):
+    logits, ids = data(rng)
+    logits = jnp.asarray(logits).at[2].set(NAN)
+    options = {"labels": ids, "sample_weight": np.where(np.arange(6) == 2, 0, 1)}
+    if how == "ignored":
+        options = {"labels": np.where(np.arange(6) == 2, 255, ids), "ignore_index": 255}
+    of = getattr(jax, derivative)(lambda x: softmax_loss(logits=x, **options))
+    result = np.asarray(MODES[mode](of)(logits))
+    assert np.isfinite(result).all()
+    assert (result[2] == 0).all()
+    assert result[0].any()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "mean_all"])
+def test_nothing_kept_is_zero(reduction, mode, rng):
+    logits, _ = data(rng)
+    options = {"labels": np.full(6, -1), "ignore_index": -1, "reduction": reduction}
+    value, gradient = by_jax(softmax_loss, logits, transform=MODES[mode], **options)
+    assert value == 0
+    assert not gradient.any()
+    labels = np.full((6, 5), -1)
+    options["labels"] = labels
+    value, gradient = by_jax(sigmoid_loss, logits, transform=MODES[mode], **options)
+    assert value == 0
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_empty_batch(reduction, mode):
+    logits = jnp.zeros((0, 5))
+    options = {"labels": np.zeros(0, int), "reduction": reduction}
+    value, gradient = by_jax(softmax_loss, logits, transform=MODES[mode], **options)
+    assert not value.any()
+    assert gradient.shape == (0, 5)
+    options["labels"] = np.zeros((0, 5))
+    value, gradient = by_jax(sigmoid_loss, logits, transform=MODES[mode], **options)
+    assert not value.any()
+    assert gradient.shape == (0, 5)
+
+
+def test_invalid_labels_are_an_error_where_their_values_are_at_hand(rng):
+    logits, _ = data(rng)
+    with pytest.raises(LabelError, match="5 at row 1"):
+        softmax_loss(labels=jnp.array([0, 5, 1, 2, 3, 4]), logits=logits)
+    with pytest.raises(LabelError, match="ignore_index=-100"):
+        jax.grad(lambda x: softmax_loss(labels=np.full(6, -100), logits=x))(logits)
+    with pytest.raises(LabelError):  # the same under jit: NumPy's values are known
+        jax.jit(lambda x: softmax_loss(labels=np.full(6, 7), logits=x))(logits)
+    with pytest.raises(LabelError):  # would wrap around to 1 in int32
+        softmax_loss(labels=np.full(6, 2**32 + 1), logits=logits)
+    with pytest.raises(LabelError):
+        sigmoid_loss(labels=jnp.full((6, 5), 2.0), logits=logits)
+    with pytest.raises(OptionError):
+        softmax_loss(labels=jnp.zeros(6, int), logits=logits, sample_weight=jnp.full(6, NAN))
+
+
+@pytest.mark.parametrize("runs", ["native", "formula"])
+@pytest.mark.parametrize("bad", [-1, 5, -100, 2**31 - 1])
+def test_invalid_labels_in_a_compiled_program_are_nan_rows(bad, runs, rng, monkeypatch):
+    if runs == "formula":
+        formula_of(monkeypatch)
+    logits, ids = data(rng)
+    ids[3] = bad
+    options = {"labels": ids, "reduction": "none", "class_weight": np.arange(1, 6)}
+    value, gradient = by_jax(softmax_loss, logits, transform=jax.jit, **options)
+    ids[3] = 0
+    expected, slope = reference(softmax_loss, logits, **options)
+    expected[3], slope[3] = NAN, NAN
+    assert_close(value, expected, ulps=8)
+    assert_close(gradient, slope, ulps=8)
+
+
+def test_an_invalid_label_does_not_reach_the_gradient_of_other_rows(rng):
+    logits, ids = data(rng)
+    bad = np.array(ids)
+    bad[3] = -5
+    options = {"class_weight": np.ones(5, np.float32)}
+    value, gradient = by_jax(softmax_loss, logits, transform=jax.jit, labels=bad, **options)
+    _, expected = reference(softmax_loss, logits, labels=ids)
+    assert np.isnan(value)
+    assert np.isnan(gradient[3]).all()
+    others = np.arange(6) != 3
+    assert_close(gradient[others], expected[others])
+    q = distribution(rng)
+    q[3] *= 2
+    _, gradient = by_jax(softmax_loss, logits, transform=jax.jit, labels=q)
+    assert np.isnan(gradient[3]).all()
+    assert np.isfinite(gradient[others]).all()
+
+
+def test_invalid_sigmoid_labels_in_a_compiled_program(rng):
+    logits, _ = data(rng)
+    labels = np.full((6, 5), 0.5, np.float32)
+    labels[2, 1] = 1.5
+    value, gradient = by_jax(
+        sigmoid_loss, logits, transform=jax.jit, labels=labels, reduction="none"
+    )
+    bad = labels != 0.5
+    assert (np.isnan(value) == bad).all()
+    assert (np.isnan(gradient) == bad).all()
+
+
+def test_checks_in_compiled_programs_on_request(rng, monkeypatch):
+    logits, _ = data(rng)
+    monkeypatch.setenv("CROSSENT_CHECK", "1")
+    loss = jax.jit(lambda y, x: softmax_loss(labels=y, logits=x))
+    assert np.isfinite(loss(jnp.zeros(6, int), logits))
+    jax.effects_barrier()
+
+    def run():
+        jax.block_until_ready(loss(jnp.full(6, 9), logits))
+        jax.effects_barrier()
+
+    with pytest.raises(Exception, match="labels must lie in"):
+        run()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"labels": np.zeros(5, int)}, ShapeError),
+        ({"labels": np.zeros(6, int), "axis": 2}, ShapeError),
+        ({"labels": np.zeros(6, int), "class_weight": np.ones(4)}, ShapeError),
+        ({"labels": np.zeros(6, int), "sample_weight": np.ones(5)}, ShapeError),
+        ({"labels": np.zeros(6, int), "normalizer": np.ones(2)}, ShapeError),
+        ({"labels": np.zeros(6, int), "normalizer": -1.0}, OptionError),
+        ({"labels": np.full((6, 5), 0.2), "ignore_index": 0}, OptionError),
+        ({"labels": np.zeros(6, complex)}, DTypeError),
+    ],
+)
+@pytest.mark.parametrize("mode", MODES)
+def test_what_does_not_fit_is_an_error(wrong, error, mode, rng):
+    logits, _ = data(rng)
+    with pytest.raises(error):
+        MODES[mode](lambda x: softmax_loss(logits=x, **wrong))(logits)
+
+
+def test_lists_numbers_and_numpy_arrays_go_with_jax(rng):
+    logits, ids = data(rng)
+    expected = softmax_loss(labels=ids, logits=np.asarray(logits))
+    assert_close(softmax_loss(labels=ids.tolist(), logits=logits), expected)
+    assert_close(softmax_loss(labels=jnp.asarray(ids), logits=np.asarray(logits)), expected)
+    assert_close(softmax_loss(labels=jnp.asarray(ids), logits=logits.tolist()), expected)
+    ones = softmax_loss(labels=ids, logits=logits, class_weight=[1] * 5, normalizer=6.0)
+    assert_close(ones, expected)
+    assert isinstance(ones, jax.Array)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_other_loss_runs_on_jax(mode, rng):
+    logits, ids = data(rng)
+    p = jax.nn.softmax(logits)
+    for loss in (crossent.focal_loss, crossent.poly_loss, crossent.generalized_cross_entropy):
+        actual = MODES[mode](lambda x, loss=loss: loss(labels=ids, logits=x))(logits)
+        assert_close(actual, loss(labels=ids, logits=np.asarray(logits)), ulps=16)
+    actual = MODES[mode](lambda p: softmax_loss(labels=ids, probs=p))(p)
+    assert_close(actual, softmax_loss(labels=ids, probs=np.asarray(p)), ulps=16)
+    actual = MODES[mode](crossent.log_softmax)(logits)
+    assert_close(actual, crossent.log_softmax(np.asarray(logits)), ulps=16)
+
+
+def test_log_of_zero_has_no_derivative_where_nothing_flows_back(rng):
+    # 0 * (1 / 0) is NaN, and a rule of JAX must be linear: it cannot ask whether what flows is 0.
+    p = jnp.array([[0.0, 1.0], [0.5, 0.5]])
+    labels = np.array([[0.0, 1.0], [0.5, 0.5]], np.float32)
+    gradient = jax.grad(lambda p: softmax_loss(labels=labels, probs=p, reduction="sum"))(p)
+    assert gradient.tolist() == [[0, -1], [-1, -1]]
+    gradient = jax.jit(jax.grad(lambda p: softmax_loss(labels=np.array([0, 1]), probs=p)))(p)
+    assert np.asarray(gradient).tolist() == [[-INF, 0], [0, -1]]
+
+
+# ---- what is compiled
+
+
+def compiled(of, *arguments):
+    return jax.jit(of).lower(*arguments).compile().as_text()
+
+
+def test_one_native_call_and_no_other_pass_over_the_logits(native, rng):
+    logits, ids = data(rng, rows=64, classes=128)
+    for dtype in ("float32", "bfloat16"):
+        text = compiled(
+            jax.value_and_grad(lambda x, y: softmax_loss(labels=y, logits=x)),
+            logits.astype(dtype),
+            ids,
+        )
+        body = text[text.index("ENTRY") :]
+        assert body.count('custom_call_target="crossent_softmax_loss"') == 1
+        for pass_over in ("multiply", "fusion", "copy(", "convert"):
+            assert pass_over not in body
+
+
+def test_kernel_for(native):
+    assert crossent.kernel_for(jnp.zeros((2, 3))).startswith("native")
+    assert crossent.kernel_for(jnp.zeros((2, 3), "complex64")).startswith("formula: no kernel for")
+
+
+# ---- several devices; XLA_FLAGS must be set before JAX starts
+
+PROLOGUE = """
+import jax, jax.numpy as jnp, numpy as np, crossent
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+try:
+    from jax import shard_map
+except ImportError:  # up to JAX 0.5
+    from functools import partial
+    from jax.experimental.shard_map import shard_map
+    shard_map = partial(shard_map, check_rep=False)
+rng = np.random.default_rng(3)
+mesh = Mesh(np.array(jax.devices()), ("data",))
+place = lambda a, *spec: jax.device_put(a, NamedSharding(mesh, P(*spec)))
+x, y = rng.normal(size=(8, 10)).astype(np.float32), rng.integers(0, 10, 8).astype(np.int32)
+w = np.arange(10, dtype=np.float32)
+loss = lambda x, y, **options: crossent.softmax_cross_entropy(labels=y, logits=x, **options)
+close = lambda a, b: np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=2e-6, atol=1e-7)
+"""
+
+
+def on_two_devices(script):
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    ran = subprocess.run(
+        [sys.executable, "-c", PROLOGUE + script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_sharded_jit_calls_on_every_device_and_gathers_no_logits(native):
+    on_two_devices("""
+for options in ({}, {"class_weight": w, "ignore_index": 3}, {"reduction": "none"}):
+    both = jax.value_and_grad(lambda x, y: loss(x, y, **options).sum())
+    of = jax.jit(both)
+    text = of.lower(place(x, "data"), place(y, "data")).compile().as_text()
+    assert 'custom_call_target="crossent_softmax_loss"' in text
+    assert "f32[4,10]" in text and "all-gather" not in text and "f32[8,10]" not in text
+    value, gradient = of(place(x, "data"), place(y, "data"))
+    expected, slope = jax.jit(both)(x, y)
+    close(value, expected), close(gradient, slope)
+    assert gradient.sharding.spec == P("data")
+# Labels that are sharded alone, classes that are, and every device's own part of a vmap.
+close(jax.jit(loss)(x, place(y, "data")), loss(x, y))
+close(jax.jit(loss)(place(x, None, "data"), y), loss(x, y))
+xs, ys = np.stack([x, 2 * x]), np.stack([y, y])
+close(jax.jit(jax.vmap(loss))(place(xs, "data"), place(ys, "data")), jax.vmap(loss)(xs, ys))
+z = (x > 0).astype(np.float32)
+for spec in (("data",), (None, "data")):
+    of = jax.jit(jax.value_and_grad(lambda x: crossent.sigmoid_cross_entropy(
+        labels=z, logits=x, pos_weight=w, sample_weight=w[:8])))
+    for actual, expected in zip(of(place(x, *spec)), of(x)):
+        close(actual, expected)
+hessian = jax.jit(jax.hessian(lambda x: loss(x, y)))
+close(hessian(place(x, "data")), hessian(x))
+""")
+
+
+def test_shard_map(native):
+    on_two_devices("""
+def step(x, y):
+    total = jax.lax.psum(crossent.label_weight(labels=y), "data")
+    part = lambda x: loss(x, y, reduction="sum", normalizer=total)
+    value, gradient = jax.value_and_grad(part)(x)
+    return jax.lax.psum(value, "data"), gradient
+
+specs = {"in_specs": (P("data"), P("data")), "out_specs": (P(), P("data"))}
+of = jax.jit(shard_map(step, mesh=mesh, **specs))
+assert 'custom_call_target="crossent_softmax_loss"' in of.lower(x, y).compile().as_text()
+value, gradient = of(x, y)
+expected, slope = jax.value_and_grad(loss)(x, y)
+close(value, expected), close(gradient, slope)
+
+# Weights that are the same on every device get the gradient of all rows.
+bias = lambda b, x, y: jax.lax.psum(loss(x + b, y, reduction="sum"), "data")
+of = shard_map(bias, mesh=mesh, in_specs=(P(), P("data"), P("data")), out_specs=P())
+slope = jax.jit(jax.grad(of))(jnp.zeros(10), x, y)
+close(slope, jax.grad(lambda b: loss(x + b, y, reduction="sum"))(jnp.zeros(10)))
+""")
+
+
+def test_where_a_program_may_run_elsewhere_the_platform_chooses(native, rng, monkeypatch, request):
+    monkeypatch.setattr("crossent._jax_native.backends", lambda: {"cpu": None, "cuda": None})
+    jax.clear_caches()
+    request.addfinalizer(jax.clear_caches)
+    logits, ids = data(rng)
+    of = jax.value_and_grad(lambda x, y: softmax_loss(labels=y, logits=x))
+    value, gradient = jax.jit(of)(logits, ids)
+    expected, slope = reference(softmax_loss, logits, labels=ids)
+    assert_close(value, expected)
+    assert_close(gradient, slope)
+    assert "crossent_softmax_loss" in compiled(of, logits, ids)
+    of_vmap = jax.jit(jax.vmap(of, in_axes=(0, None)))(jnp.stack([logits, logits]), ids)
+    assert_close(of_vmap[1][1], slope)
+    # For a GPU the same function is lowered to the formula.
+    text = jax.jit(of).trace(logits, jnp.asarray(ids)).lower(lowering_platforms=("cuda",)).as_text()
+    assert "crossent_softmax_loss" not in text

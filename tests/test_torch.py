@@ -1,0 +1,845 @@
+"""PyTorch: every way to call and to differentiate, held against PyTorch's own losses and NumPy."""
+
+import copy
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.autograd import gradcheck, gradgradcheck
+from torch.func import functional_call, grad, hessian, jacrev, jvp, vmap
+from torch.library import opcheck
+
+import crossent as xe
+import crossent.torch
+from crossent import _torch_native
+
+# PyTorch's own modules, where they are imported late, use what PyTorch itself deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+
+ROWS, CLASSES = 6, 5
+
+
+def data(dtype=torch.float64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(ROWS, CLASSES, dtype=torch.float64, generator=generator)
+    return logits.to(dtype), torch.randint(CLASSES, (ROWS,), generator=generator)
+
+
+def softmax(logits, labels, **options):
+    return xe.softmax_cross_entropy(labels=labels, logits=logits, **options)
+
+
+def gradient_of(loss, logits, *arguments, upstream=None):
+    logits = logits.detach().clone().requires_grad_()
+    value = loss(logits, *arguments)
+    (gradient,) = torch.autograd.grad(value, logits, upstream)
+    return value.detach(), gradient
+
+
+def assert_same(ours, theirs, tolerance=1e-14):
+    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance, check_dtype=False)
+
+
+# Options beside labels and logits, and F.cross_entropy's words for them.
+OPTIONS = {
+    "plain": ({}, {}),
+    "sum": ({"reduction": "sum"}, {"reduction": "sum"}),
+    "none": ({"reduction": "none"}, {"reduction": "none"}),
+    "smoothing": ({"label_smoothing": 0.1}, {"label_smoothing": 0.1}),
+    "ignored": ({"ignore_index": 2}, {"ignore_index": 2}),
+    "weights": (
+        {"class_weight": torch.arange(1.0, CLASSES + 1)},
+        {"weight": torch.arange(1.0, CLASSES + 1, dtype=torch.float64)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_value_and_gradient_are_pytorchs(name):
+    logits, labels = data()
+    options, theirs = OPTIONS[name]
+    upstream = torch.linspace(1, 2, ROWS) if name == "none" else None
+    value, gradient = gradient_of(
+        lambda x: softmax(x, labels, **options), logits, upstream=upstream
+    )
+    expected = gradient_of(
+        lambda x: F.cross_entropy(x, labels, **theirs), logits, upstream=upstream
+    )
+    assert_same(value, expected[0])
+    assert_same(gradient, expected[1])
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sigmoid_loss_is_pytorchs(reduction, dtype):
+    logits, _ = data(dtype)
+    labels = torch.rand(ROWS, CLASSES, dtype=dtype)
+    weight = torch.arange(1.0, CLASSES + 1, dtype=dtype)
+    upstream = torch.linspace(1, 2, ROWS * CLASSES, dtype=dtype).reshape(ROWS, CLASSES)
+    upstream = upstream if reduction == "none" else None
+    ours = gradient_of(
+        lambda x: xe.sigmoid_cross_entropy(
+            labels=labels, logits=x, pos_weight=weight, reduction=reduction
+        ),
+        logits,
+        upstream=upstream,
+    )
+    theirs = gradient_of(
+        lambda x: F.binary_cross_entropy_with_logits(
+            x, labels, pos_weight=weight, reduction=reduction
+        ),
+        logits,
+        upstream=upstream,
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        assert_same(a, b, 1e-14 if dtype == torch.float64 else 1e-5)
+
+
+def test_without_and_with_gradient_the_same_bits():
+    logits, labels = data(torch.float32)
+    for reduction in ("mean", "sum", "mean_all", "none"):
+        bare = softmax(logits, labels, reduction=reduction)
+        with_gradient = softmax(logits.clone().requires_grad_(), labels, reduction=reduction)
+        of_numpy = xe.softmax_cross_entropy(
+            labels=labels.numpy(), logits=logits.numpy(), reduction=reduction
+        )
+        assert not bare.requires_grad and with_gradient.requires_grad
+        assert bare.dtype == torch.float32
+        assert torch.equal(bare, with_gradient.detach())
+        assert np.array_equal(bare.numpy(), of_numpy)
+
+
+# ---- backward
+
+
+def test_backward_twice_gives_the_gradient_twice():
+    logits, labels = data()
+    logits.requires_grad_()
+    value = softmax(logits, labels)
+    (first,) = torch.autograd.grad(value, logits, retain_graph=True)
+    expected = first.clone()
+    first.zero_()  # whoever got the gradient may write to it
+    (second,) = torch.autograd.grad(value, logits, retain_graph=True)
+    assert torch.equal(second, expected)
+    (third,) = torch.autograd.grad(value, logits)
+    assert torch.equal(third, expected)
+    with pytest.raises(RuntimeError, match="a second time"):
+        torch.autograd.grad(value, logits)
+
+
+def test_the_kept_gradient_is_given_away_and_not_copied():
+    logits, labels = data(torch.float32)
+    logits.requires_grad_()
+    value = softmax(logits, labels)
+    kept = value.grad_fn.saved_tensors[-1].data_ptr()
+    value.backward()
+    assert logits.grad.data_ptr() == kept
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_any_upstream_gradient(reduction):
+    logits, labels = data()
+    logits.requires_grad_()
+    for factor in (3.0, -0.5, 0.0):
+        value = softmax(logits, labels, reduction=reduction)
+        (gradient,) = torch.autograd.grad((factor * value).sum(), logits)
+        expected = F.cross_entropy(logits, labels, reduction=reduction)
+        assert_same(gradient, torch.autograd.grad((factor * expected).sum(), logits)[0])
+
+
+def test_upstream_that_is_not_contiguous_or_expanded():
+    logits, labels = data()
+    each = torch.arange(2.0 * ROWS, dtype=torch.float64)[::2]
+    for upstream in (each, torch.tensor(2.0, dtype=torch.float64).expand(ROWS), each.float()):
+        ours = gradient_of(
+            lambda x: softmax(x, labels, reduction="none"), logits, upstream=upstream
+        )
+        theirs = gradient_of(
+            lambda x: F.cross_entropy(x, labels, reduction="none"), logits, upstream=upstream
+        )
+        assert_same(ours[1], theirs[1])
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("loss", [xe.softmax_cross_entropy, xe.focal_loss, xe.poly_loss])
+def test_derivatives_of_derivatives(loss, reduction):
+    logits, labels = data()
+    logits.requires_grad_()
+
+    def of_logits(x):
+        return loss(labels=labels, logits=x, reduction=reduction, ignore_index=2, z_loss=0.01)
+
+    assert gradcheck(of_logits, logits)
+    assert gradgradcheck(of_logits, logits)
+
+
+def test_derivatives_of_derivatives_of_the_sigmoid_loss():
+    logits, _ = data()
+    labels = torch.rand(ROWS, CLASSES, dtype=torch.float64)
+
+    def of_logits(x):
+        return xe.sigmoid_cross_entropy(labels=labels, logits=x, label_smoothing=0.1)
+
+    assert gradcheck(of_logits, logits.requires_grad_())
+    assert gradgradcheck(of_logits, logits)
+
+
+@pytest.mark.parametrize("loss", [xe.softmax_cross_entropy, xe.focal_loss])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_gradients_only_where_they_are_asked_for(loss, frozen):
+    logits, _ = data()
+    logits.requires_grad_(not frozen)
+    teacher = torch.randn(ROWS, CLASSES, dtype=torch.float64, requires_grad=True)
+    class_weight = torch.rand(CLASSES, dtype=torch.float64, requires_grad=True)
+    sample_weight = torch.rand(ROWS, dtype=torch.float64, requires_grad=True)
+
+    def of(*arguments):
+        teacher, class_weight, sample_weight, x = (*arguments, logits)[:4]
+        return loss(
+            labels=teacher.softmax(-1),
+            logits=x,
+            class_weight=class_weight,
+            sample_weight=sample_weight,
+            label_smoothing=0.1,
+        )
+
+    inputs = [teacher, class_weight, sample_weight] + ([] if frozen else [logits])
+    assert gradcheck(of, inputs)
+    of(teacher, class_weight, sample_weight).backward()
+    assert (logits.grad is None) == frozen
+    assert teacher.grad is not None and class_weight.grad is not None
+
+
+def test_gradients_of_a_batch_of_upstreams():
+    logits, labels = data()
+    logits.requires_grad_()
+    for loss in (xe.softmax_cross_entropy, xe.focal_loss):
+        value = loss(labels=labels, logits=logits)
+        upstream = torch.tensor([1.0, 2.0], dtype=torch.float64)
+        (batch,) = torch.autograd.grad(value, logits, upstream, is_grads_batched=True)
+        (one,) = torch.autograd.grad(loss(labels=labels, logits=logits), logits)
+        assert_same(batch, torch.stack([one, 2 * one]))
+
+
+def test_a_changed_label_is_noticed_and_changed_logits_are_fine():
+    logits, labels = data()
+    logits.requires_grad_()
+    value = 3 * softmax(logits, labels)
+    labels += 1
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        value.backward()
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_checkpointing(use_reentrant):
+    logits, labels = data()
+    ours = gradient_of(
+        lambda x: torch.utils.checkpoint.checkpoint(
+            softmax, x, labels, use_reentrant=use_reentrant
+        ),
+        logits,
+    )
+    assert_same(ours[1], gradient_of(softmax, logits, labels)[1], 0)
+
+
+def test_tensors_kept_for_backward_pass_the_hooks():
+    logits, labels = data()
+    logits.requires_grad_()
+    packed = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: packed.append(t) or t, lambda t: t):
+        value = softmax(logits, labels)
+    assert any(t.shape == logits.shape and t is not logits for t in packed)
+    (gradient,) = torch.autograd.grad(value, logits)
+    assert_same(gradient, gradient_of(softmax, logits, labels)[1], 0)
+
+
+# ---- memory layouts and dtypes
+
+
+def layouts():
+    x = torch.randn(4, 6, 5, dtype=torch.float64)
+    yield "transposed", x.transpose(0, 1)
+    yield "expanded", x[:1].expand(4, 6, 5)
+    yield "storage offset", x[1:, 2:, 1:]
+    yield "steps", x[:, ::2, ::2]
+    yield "negative", torch.complex(x, x).conj().imag
+
+
+@pytest.mark.parametrize(("name", "logits"), list(layouts()))
+@pytest.mark.parametrize("axis", [-1, 1, 0])
+def test_any_layout(name, logits, axis):
+    rows = [n for k, n in enumerate(logits.shape) if k != axis % 3]
+    labels = torch.randint(logits.shape[axis], rows)
+    sample_weight = torch.rand(rows[0], 1)
+    dense = logits.detach().resolve_neg().clone().contiguous()
+    for reduction in ("mean", "none"):
+        options = {"axis": axis, "reduction": reduction, "sample_weight": sample_weight}
+
+        def loss(x, options=options):
+            return softmax(x, labels, **options).sum()
+
+        value = loss(logits)
+        assert torch.equal(value, loss(dense))
+        x = logits.detach().requires_grad_()
+        if name == "expanded":
+            x = logits[:1].detach().requires_grad_()
+            wide = x.expand(4, 6, 5)
+        else:
+            wide = x
+        (gradient,) = torch.autograd.grad(loss(wide), x)
+        expected = gradient_of(loss, dense)[1]
+        assert_same(gradient, expected.sum(0, keepdim=True) if name == "expanded" else expected)
+
+
+def test_class_axis_1_in_channels_last():
+    images = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)
+    labels = torch.randint(3, (2, 4, 5))
+    ours = gradient_of(lambda x: softmax(x, labels, axis=1), images)
+    theirs = gradient_of(lambda x: F.cross_entropy(x, labels), images)
+    assert_same(ours[0], theirs[0], 1e-6)
+    assert_same(ours[1], theirs[1], 1e-6)
+    assert ours[1].stride() == images.stride()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(dtype):
+    logits, labels = data(dtype)
+    for loss in (xe.softmax_cross_entropy, xe.focal_loss):
+        value, gradient = gradient_of(lambda x: loss(labels=labels, logits=x), logits)
+        wide = gradient_of(lambda x: loss(labels=labels, logits=x), logits.float())
+        assert value.dtype == torch.float32 and gradient.dtype == dtype
+        assert torch.equal(value, wide[0])
+        assert torch.equal(gradient, wide[1].to(dtype))
+
+
+def test_autocast_computes_in_float32():
+    layer = torch.nn.Linear(4, CLASSES)
+    x, labels = torch.randn(ROWS, 4), torch.randint(CLASSES, (ROWS,))
+    for loss in (xe.softmax_cross_entropy, xe.focal_loss):
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = layer(x)
+            value = loss(labels=labels, logits=logits)
+        assert logits.dtype == torch.bfloat16 and value.dtype == torch.float32
+        assert torch.equal(value, loss(labels=labels, logits=logits.float()))
+        value.backward()
+    assert torch.isfinite(layer.weight.grad).all()
+
+
+def test_defaults_of_device_and_dtype_change_nothing():
+    logits, labels = data(torch.float32)
+    expected = softmax(logits, labels)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert softmax(logits, labels).dtype == torch.float32
+        assert softmax(logits.clone().requires_grad_(), labels).dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
+    with torch.device("meta"):
+        assert torch.equal(softmax(logits, labels), expected)
+        assert torch.equal(gradient_of(softmax, logits, labels)[0], expected)
+
+
+def test_one_third_is_not_rounded_to_float32():
+    """Two Python numbers in torch.where are float32, and 1 / 3 of the classes was."""
+    logits, labels = torch.randn(1, 3, dtype=torch.float64), torch.tensor([1])
+    formula = vmap(lambda x: softmax(x, labels, label_smoothing=0.5))(logits[None])[0]
+    assert_same(formula, softmax(logits, labels, label_smoothing=0.5), 1e-15)
+
+
+def test_inference_mode_and_parameters():
+    logits, labels = data()
+    with torch.inference_mode():
+        value = softmax(logits.clone(), labels.clone())
+    assert torch.equal(value, softmax(logits, labels))
+    parameter = torch.nn.Parameter(logits)
+    softmax(parameter, labels).backward()
+    assert_same(parameter.grad, gradient_of(softmax, logits, labels)[1], 0)
+
+
+def test_what_is_no_dense_tensor_is_refused():
+    logits, labels = data()
+    with pytest.raises(xe.DTypeError, match="to_dense"):
+        softmax(logits.to_sparse(), labels)
+    with pytest.raises(xe.DTypeError):
+        softmax(torch.quantize_per_tensor(logits.float(), 0.1, 0, torch.qint8), labels)
+    with pytest.raises(xe.DTypeError, match="complex"):
+        softmax(torch.complex(logits, logits), labels)
+    with pytest.raises(xe.ArgumentError, match="numpy"):
+        softmax(logits, labels.numpy())
+
+
+def test_lists_go_with_tensors():
+    logits, _ = data()
+    labels = [0, 1, 2, 3, 4, 0]
+    weights = [1.0, 2.0, 3.0, 4.0, 5.0]
+    ours = softmax(logits, labels, class_weight=weights, sample_weight=[1, 1, 1, 0, 0, 1])
+    expected = xe.softmax_cross_entropy(
+        labels=labels,
+        logits=logits.numpy(),
+        class_weight=weights,
+        sample_weight=[1, 1, 1, 0, 0, 1],
+    )
+    assert_same(ours, torch.tensor(expected))
+
+
+# ---- who computes
+
+
+def test_kernel_for_says_what_runs():
+    native = xe.kernel_for(np.zeros((2, 3)))
+    assert xe.kernel_for(torch.zeros(2, 3)) == native
+    assert xe.kernel_for(torch.zeros(2, 3, device="meta")) == "formula: no kernel for meta"
+
+    class Own(torch.Tensor):
+        pass
+
+    assert xe.kernel_for(torch.zeros(2, 3).as_subclass(Own)) == "formula: no kernel for Own"
+
+
+def test_shapes_go_through_another_device():
+    logits = torch.empty(4, 7, 3, device="meta", requires_grad=True)
+    labels = torch.empty(4, 7, device="meta", dtype=torch.int64)
+    for loss in (xe.softmax_cross_entropy, xe.focal_loss):
+        assert loss(labels=labels, logits=logits).shape == ()
+        assert loss(labels=labels, logits=logits, reduction="none").shape == (4, 7)
+        (gradient,) = torch.autograd.grad(loss(labels=labels, logits=logits), logits)
+        assert gradient.device.type == "meta" and gradient.shape == logits.shape
+
+
+class Watched(torch.Tensor):
+    """A tensor that counts the operations on it."""
+
+    count = 0
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        cls.count += 1
+        return super().__torch_function__(func, types, args, kwargs)
+
+
+def test_subclasses_run_on_the_formula():
+    logits, labels = data()
+    value = softmax(logits.as_subclass(Watched), labels)
+    assert Watched.count > 5
+    assert_same(torch.Tensor(value.as_subclass(torch.Tensor)), softmax(logits, labels))
+
+
+def test_modes_see_every_operation():
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    seen = []
+
+    class Mode(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.append(func)
+            return func(*args, **(kwargs or {}))
+
+    logits, labels = data()
+    with Mode():
+        value = softmax(logits, labels)
+    assert torch.ops.aten.exp.default in seen
+    assert_same(value, softmax(logits, labels))
+
+
+def test_threads_follow_pytorch():
+    from crossent import _native
+
+    logits, labels = data()
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            softmax(logits, labels)
+            assert _native.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_numbers_of_dtypes_are_those_of_the_core():
+    for dtype, number in _torch_native._NUMBERS.items():
+        names = "float32 float64 float16 bfloat16 bool int8 int16 int32 int64".split()
+        names += "uint8 uint16 uint32 uint64".split()
+        assert str(dtype) == f"torch.{names[number]}"
+
+
+def test_the_formula_runs_without_the_core(monkeypatch):
+    logits, labels = data()
+    expected = gradient_of(softmax, logits, labels)
+    focal = xe.focal_loss(labels=labels, logits=logits)
+    monkeypatch.setattr("crossent._numpy_native.core", None)
+    ours = gradient_of(softmax, logits, labels)
+    assert_same(ours[0], expected[0])
+    assert_same(ours[1], expected[1])
+    assert_same(xe.focal_loss(labels=labels, logits=logits), focal)
+
+
+# ---- torch.func and forward mode
+
+
+@pytest.mark.parametrize("loss", [xe.softmax_cross_entropy, xe.focal_loss])
+def test_torch_func(loss):
+    logits, labels = data()
+    batch = torch.stack([logits, -logits, logits.flip(0)])
+
+    def ours(x):
+        return loss(labels=labels, logits=x, label_smoothing=0.1)
+
+    values = torch.stack([ours(x) for x in batch])
+    gradients = torch.stack([gradient_of(ours, x)[1] for x in batch])
+    assert_same(grad(ours)(logits), gradients[0])
+    assert_same(vmap(ours)(batch), values)
+    assert_same(vmap(grad(ours))(batch), gradients)
+    assert_same(jacrev(ours)(logits), gradients[0])
+    tangent = torch.randn_like(logits)
+    value, slope = jvp(ours, (logits,), (tangent,))
+    assert_same(value, values[0])
+    assert_same(slope, (gradients[0] * tangent).sum())
+    second = torch.autograd.functional.hessian(ours, logits)
+    assert_same(hessian(ours)(logits), second)
+    assert second.abs().max() > 0
+
+
+def test_labels_in_vmap():
+    logits, labels = data()
+    many = torch.stack([labels, labels.flip(0)])
+    ours = vmap(softmax, in_dims=(None, 0))(logits, many)
+    assert_same(ours, torch.stack([softmax(logits, many[0]), softmax(logits, many[1])]))
+
+
+def test_forward_mode():
+    logits, labels = data()
+    tangent = torch.randn_like(logits)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(logits, tangent)
+        value = softmax(dual, labels)
+        slope = torch.autograd.forward_ad.unpack_dual(value).tangent
+    assert_same(slope, (gradient_of(softmax, logits, labels)[1] * tangent).sum())
+
+
+# ---- torch.compile
+
+
+@pytest.fixture
+def compiled():
+    torch._dynamo.reset()
+    yield lambda f, **options: torch.compile(
+        f, **{"fullgraph": True, "backend": "aot_eager", **options}
+    )
+    torch._dynamo.reset()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("loss", [xe.softmax_cross_entropy, xe.focal_loss])
+def test_compiled(loss, dynamic, compiled):
+    def ours(x, y):
+        return loss(labels=y, logits=x, label_smoothing=0.1)
+
+    program = compiled(ours, dynamic=dynamic)
+    for seed in (0, 1):
+        logits, labels = data(seed=seed)
+        logits, labels = logits[: 4 + seed], labels[: 4 + seed]
+        expected = gradient_of(ours, logits, labels)
+        result = gradient_of(program, logits, labels)
+        assert_same(result[0], expected[0])
+        assert_same(result[1], expected[1])
+        assert_same(program(logits, labels), expected[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_torch_func_inside_compile(backend, dynamic, compiled):
+    """A custom operator here gave zeros for a gradient, and no error."""
+    logits, labels = data()
+    expected = gradient_of(softmax, logits, labels)[1]
+    result = compiled(grad(softmax), backend=backend, dynamic=dynamic)(logits, labels)
+    assert_same(result, expected)
+    assert result.abs().max() > 0.01
+    batch = logits.expand(2, -1, -1), labels.expand(2, -1)
+    result = compiled(vmap(grad(softmax)), backend=backend, dynamic=dynamic)(*batch)
+    assert_same(result, expected.expand(2, -1, -1))
+
+
+@pytest.mark.slow
+def test_compiled_by_inductor(compiled):
+    logits, labels = data(torch.float32)
+
+    def step(x, y):
+        return softmax(2 * x, y, class_weight=torch.ones(CLASSES), ignore_index=2)
+
+    expected = gradient_of(step, logits, labels)
+    result = gradient_of(compiled(step, backend="inductor"), logits, labels)
+    assert_same(result[0], expected[0], 1e-6)
+    assert_same(result[1], expected[1], 1e-6)
+
+
+def test_compiled_graph_holds_the_native_operator(compiled):
+    graphs = []
+
+    def keep(graph, inputs):
+        graphs.append([node.target for node in graph.graph.nodes if node.op == "call_function"])
+        return graph.forward
+
+    logits, labels = data()
+    compiled(softmax, backend=keep)(logits, labels)
+    compiled(
+        lambda x, z: xe.sigmoid_cross_entropy(labels=z, logits=x), backend=keep
+    )(logits, logits.sigmoid())
+    assert graphs == [[torch.ops.crossent.linear_loss]] * 2
+
+
+def test_compiled_says_what_does_not_fit(compiled):
+    logits, labels = data()
+    with pytest.raises(Exception, match="labels must have"):
+        compiled(softmax)(logits, labels[:3])
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_export(strict):
+    class Model(torch.nn.Module):
+        def forward(self, x, y):
+            return softmax(x, y, label_smoothing=0.1)
+
+    logits, labels = data()
+    program = torch.export.export(Model(), (logits, labels), strict=strict)
+    targets = [node.target for node in program.graph.nodes if node.op == "call_function"]
+    assert targets == [torch.ops.crossent.linear_loss.default]
+    assert torch.equal(program.module()(logits, labels), Model()(logits, labels))
+
+
+ARGUMENTS = (True, -1, 0.1, None, 1.0, None, 0.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_operators_are_as_pytorch_wants_them(reduction):
+    logits, labels = data()
+    weights = torch.rand(CLASSES), torch.rand(ROWS), None
+    given = (logits.requires_grad_(), labels, *weights, *ARGUMENTS, reduction)
+    opcheck(torch.ops.crossent.linear_loss.default, given)
+    upstream = torch.rand(ROWS if reduction == "none" else ())
+    given = (upstream, logits.detach(), labels, *weights, *ARGUMENTS, reduction)
+    opcheck(torch.ops.crossent.linear_loss_gradient.default, given)
+    images = torch.randn(2, 3, 4).transpose(0, 2).requires_grad_()
+    given = (images, torch.rand(4, 3, 2), None, None, torch.tensor(2.0), False, -1, *ARGUMENTS[2:])
+    opcheck(torch.ops.crossent.linear_loss.default, (*given, "sum"))
+
+
+def test_compiled_autograd(compiled):
+    from torch._dynamo import compiled_autograd
+
+    logits, labels = data()
+    expected = gradient_of(softmax, logits, labels)[1]
+    logits.requires_grad_()
+    value = softmax(logits, labels)
+    with compiled_autograd._enable(torch.compile(backend="aot_eager", fullgraph=True)):
+        value.backward()
+    assert_same(logits.grad, expected)
+
+
+# ---- what DESIGN section 4 says, in every mode
+
+
+MODES = ["eager", "func", "compiled"]
+
+
+def run(mode, loss, logits, labels, **options):
+    """Value and gradient of the rows' sum."""
+
+    def of(x):
+        return loss(labels=labels, logits=x, **options)
+
+    def both(x):
+        if mode == "func":
+            return grad(lambda x: of(x).sum())(x), of(x)
+        x = x.detach().requires_grad_()
+        call = torch.compile(of, backend="aot_eager", fullgraph=True) if mode == "compiled" else of
+        value = call(x)
+        return torch.autograd.grad(value.sum(), x)[0], value.detach()
+
+    torch._dynamo.reset()
+    gradient, value = both(logits)
+    return value, gradient
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("loss", [xe.softmax_cross_entropy, xe.focal_loss])
+def test_ignored_rows_may_hold_anything(loss, mode):
+    logits, labels = data()
+    labels[2], labels[3] = -100, -100
+    logits[2], logits[3] = torch.nan, -torch.inf
+    value, gradient = run(mode, loss, logits, labels, ignore_index=-100)
+    kept = [0, 1, 4, 5]
+    assert_same(value, loss(labels=labels[kept], logits=logits[kept]))
+    assert torch.equal(gradient[2:4], torch.zeros(2, CLASSES, dtype=torch.float64))
+    assert torch.isfinite(gradient).all() and gradient.abs().max() > 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("loss", [xe.softmax_cross_entropy, xe.focal_loss])
+def test_nothing_kept_is_0(loss, mode):
+    logits, labels = data()
+    value, gradient = run(mode, loss, logits, labels * 0 - 1, ignore_index=-1)
+    assert value == 0 and torch.equal(gradient, torch.zeros_like(logits))
+    empty = torch.empty(0, CLASSES), torch.empty(0, dtype=torch.int64)
+    value, gradient = run(mode, loss, *empty)
+    assert value == 0 and gradient.shape == (0, CLASSES)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("loss", [xe.softmax_cross_entropy, xe.focal_loss])
+def test_rows_without_a_softmax_are_nan_and_masks_are_not(loss, mode):
+    logits, labels = data()
+    labels[:] = 1
+    logits[0, 0] = -torch.inf
+    logits[1], logits[2, 3], logits[3, 3] = -torch.inf, torch.inf, torch.nan
+    value, gradient = run(mode, loss, logits, labels, reduction="none")
+    assert torch.isnan(value).tolist() == [False, True, True, True, False, False]
+    assert torch.isnan(gradient).all(1).tolist() == [False, True, True, True, False, False]
+    assert torch.isnan(gradient).any(1).tolist() == [False, True, True, True, False, False]
+    assert gradient[0, 0] == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("bad", [CLASSES, -1, 2**40])
+@pytest.mark.parametrize("loss", [xe.softmax_cross_entropy, xe.focal_loss])
+def test_invalid_labels(loss, bad, mode):
+    logits, labels = data()
+    labels[1] = bad
+    if mode == "eager":
+        with pytest.raises(xe.LabelError, match="row"):
+            run(mode, loss, logits, labels)
+        return
+    value, gradient = run(mode, loss, logits, labels, reduction="none")
+    expected = run("eager", loss, logits[2:], labels[2:], reduction="none")
+    assert torch.isnan(value).tolist() == [k == 1 for k in range(ROWS)]
+    assert torch.isnan(gradient[1]).all()
+    assert_same(value[2:], expected[0])
+    assert_same(gradient[2:], expected[1])
+
+
+def test_invalid_distributions_in_compiled_programs():
+    logits, _ = data()
+    labels = torch.full((ROWS, CLASSES), 1 / CLASSES, dtype=torch.float64)
+    labels[1, 0] += 1
+    value, gradient = run("compiled", xe.softmax_cross_entropy, logits, labels, reduction="none")
+    assert torch.isnan(value).tolist() == [k == 1 for k in range(ROWS)]
+    assert torch.isnan(gradient[1]).all() and torch.isfinite(gradient[2:]).all()
+
+
+def test_compiled_programs_check_labels_if_asked_to(monkeypatch, compiled):
+    logits, labels = data()
+    program = compiled(softmax)
+    labels[1] = CLASSES
+    assert torch.isnan(program(logits, labels))
+    monkeypatch.setenv("CROSSENT_CHECK", "1")
+    with pytest.raises(xe.LabelError, match="row"):
+        program(logits, labels)
+
+
+# ---- the module
+
+
+def test_loss_module():
+    logits, labels = data()
+    weight = torch.arange(1.0, CLASSES + 1)
+    loss = crossent.torch.Loss(
+        xe.focal_loss, gamma=1.0, class_weight=weight, label_smoothing=0.1, ignore_index=2
+    )
+    expected = xe.focal_loss(
+        labels=labels,
+        logits=logits,
+        gamma=1.0,
+        class_weight=weight,
+        label_smoothing=0.1,
+        ignore_index=2,
+    )
+    assert repr(loss) == (
+        "Loss(focal_loss, gamma=1.0, label_smoothing=0.1, ignore_index=2, class_weight=float32[5])"
+    )
+    assert repr(loss.for_eval()) == "Loss(focal_loss, gamma=1.0, ignore_index=2)"
+    for module in (loss, copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
+        assert torch.equal(module(logits, labels), expected)
+    assert torch.equal(loss(labels=labels, logits=logits), expected)
+    sample_weight = torch.rand(ROWS)
+    assert not torch.equal(loss(logits, labels, sample_weight=sample_weight), expected)
+    assert list(loss.state_dict()) == ["class_weight"]
+    assert loss.to("meta").class_weight.device.type == "meta"
+
+
+def test_loss_module_of_probabilities_and_by_state():
+    logits, labels = data()
+    loss = crossent.torch.Loss(xe.softmax_cross_entropy, scores="probs")
+    assert_same(loss(logits.softmax(-1), labels), softmax(logits, labels))
+    loss = crossent.torch.Loss(xe.softmax_cross_entropy, class_weight=torch.ones(CLASSES))
+    state = {"class_weight": torch.arange(1.0, CLASSES + 1)}
+    ours = functional_call(loss, state, (logits, labels))
+    assert_same(ours, softmax(logits, labels, class_weight=state["class_weight"]))
+
+
+def test_loss_module_compiled(compiled):
+    logits, labels = data()
+    loss = crossent.torch.Loss(xe.softmax_cross_entropy, class_weight=torch.ones(CLASSES))
+    assert_same(compiled(loss)(logits, labels), loss(logits, labels))
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"gama": 2.0}, "gama must be an option of focal_loss"),
+        ({"labels": [0]}, "labels must be an option"),
+        ({"scores": "logit"}, "scores must be"),
+    ],
+)
+def test_loss_module_refuses(options, match):
+    with pytest.raises(xe.ArgumentError, match=match):
+        crossent.torch.Loss(xe.focal_loss, **options)
+
+
+@pytest.mark.parametrize("factor", [1.0, 3.0])
+def test_inplace_overwrites_the_logits_with_their_gradient(factor):
+    layer = torch.nn.Linear(4, CLASSES).double()
+    x, labels = torch.randn(ROWS, 4, dtype=torch.float64), torch.randint(CLASSES, (ROWS,))
+    (factor * softmax(layer(x), labels)).backward()
+    expected = layer.weight.grad.clone()
+    layer.weight.grad = None
+    logits = layer(x)
+    address, version = logits.data_ptr(), logits._version
+    loss = crossent.torch.Loss(xe.softmax_cross_entropy, inplace=True)
+    seen = []
+    logits.register_hook(lambda g: seen.append(g.data_ptr()))
+    value = factor * loss(logits, labels)
+    assert logits._version > version
+    value.backward()
+    assert_same(layer.weight.grad, expected)
+    assert seen == [address]
+
+
+def test_inplace_is_refused_where_the_logits_are_needed_again():
+    logits, labels = data()
+    loss = crossent.torch.Loss(xe.softmax_cross_entropy, inplace=True)
+    with pytest.raises(xe.ArgumentError, match="leaf"):
+        loss(logits.requires_grad_(), labels)
+    changed = logits.tanh()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss(changed, labels).backward()
+    value = loss(2 * logits, labels)
+    value.backward(retain_graph=True)
+    with pytest.raises(xe.ArgumentError, match="backward runs twice"):
+        value.backward()
+    unread = logits.detach().clone()
+    assert torch.equal(loss(unread, labels), softmax(unread, labels))
+    assert torch.equal(unread, logits)
+
+
+# ---- a process of its own
+
+
+def test_importing_crossent_imports_no_torch():
+    code = "import sys, crossent; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
