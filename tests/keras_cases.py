@@ -457,6 +457,9 @@ def test_variables_and_arrays_of_the_back_end():
         value = xe.softmax_cross_entropy(labels=labels, logits=logits, sample_weight=weight)
         assert ops.is_tensor(value)
         assert_same(value, expected)
+        own = ops.convert_to_tensor(LOGITS)
+        value = xe.softmax_cross_entropy(labels=labels, logits=own, sample_weight=weight)
+        assert_same(value, expected)
         assert xe.kernel_for(logits).partition(" ")[0] in ("native", "formula:")
     assert xe.softmax(keras.Variable(LOGITS)).shape == (12, 4)
 
