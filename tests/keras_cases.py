@@ -536,7 +536,6 @@ def test_for_eval_leaves_training_behind():
         xe.softmax_cross_entropy,
         label_smoothing=0.1,
         class_weight=[1.0, 2.0, 0.5, 3.0],
-        z_loss=1e-4,
         temperature=2.0,
         ignore_index=1,
     )
