@@ -72,6 +72,15 @@ CALLS = [(xe.softmax_cross_entropy, name) for name in SOFTMAX]
 CALLS += [(xe.sigmoid_cross_entropy, name) for name in SIGMOID]
 
 
+def run(mode, loss, x, monkeypatch, **options):
+    """Value and gradient in one of MODES."""
+    if mode == "formula":
+        monkeypatch.setattr(_tensorflow_native, "ops", None)
+    if mode in ("eager", "formula"):
+        return value_and_gradient(loss, x, **tensors(options))
+    return compiled(loss, options, "known shapes", jit_compile=mode == "XLA")(x)[1]
+
+
 def case(loss, name):
     return (SOFTMAX if loss is xe.softmax_cross_entropy else SIGMOID)[name]
 
@@ -186,6 +195,19 @@ def test_any_class_axis(axis, reduction):
         assert_same_bits(ours[1], gradient)
 
 
+@pytest.mark.parametrize("mode", ["eager", "function", "XLA"])
+@pytest.mark.parametrize(
+    ("x", "y"), [(X[0], Y[0]), (X[:, :1], Y[:, None] * 0), (X[:, :2], Y[:, None] % 2)]
+)
+def test_one_row_one_class_and_two_classes_for_two_axes(x, y, mode, monkeypatch):
+    for reduction in ("mean", "none"):
+        options = {"labels": y, "reduction": reduction}
+        value, gradient = xe.numpy.value_and_grad(xe.softmax_cross_entropy, logits=x, **options)
+        ours = run(mode, xe.softmax_cross_entropy, x, monkeypatch, **options)
+        assert_close(ours[0], value, 1e-6)
+        assert_close(ours[1], gradient, 1e-6)
+
+
 @native
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
 @pytest.mark.parametrize("upstream", [2.0, 0.3])
@@ -266,6 +288,29 @@ def test_a_loss_traced_without_a_tape_is_differentiated_from_outside():
         value = loss(x)
     _, gradient = xe.numpy.value_and_grad(xe.softmax_cross_entropy, labels=Y, logits=X)
     assert_same_bits(tape.gradient(value, x), gradient)
+
+
+@native
+@pytest.mark.parametrize("reduction", ["none", "sum"])
+def test_subnormal_losses_survive_in_tensorflows_threads(reduction):
+    """Its threads flush them to zero; so the op sets the processor's mode for itself."""
+    x = np.array([[95.0, 0.0]] * 4, np.float32)
+    options = {"labels": np.zeros(4, int), "reduction": reduction}
+    value, gradient = xe.numpy.value_and_grad(xe.softmax_cross_entropy, logits=x, **options)
+    assert 0 < np.min(value) < np.finfo(np.float32).smallest_normal
+    _, ours = compiled(xe.softmax_cross_entropy, options, "known shapes")(x)
+    assert_same_bits(ours[0], value)
+    assert_same_bits(ours[1], gradient)
+
+
+@native
+def test_threadpoolctl_limits_the_threads_of_the_ops():
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    xe.softmax_cross_entropy(labels=tf.constant(Y), logits=tf.constant(X))
+    with threadpoolctl.threadpool_limits(3, user_api="crossent"):
+        found = threadpoolctl.threadpool_info()
+    ours = [pool["num_threads"] for pool in found if pool["prefix"] == "_tensorflow_op"]
+    assert ours == [3]
 
 
 # ---- derivatives that no kernel has
@@ -435,11 +480,20 @@ def test_the_formula_everywhere(loss, options, mode, dtype, monkeypatch):
     assert_close(ours[1], gradient, digits)
 
 
-def test_a_function_inside_a_function_that_xla_compiles_is_traced_again():
-    inner = tf.function(lambda x: xe.softmax_cross_entropy(labels=Y, logits=x))
-    value = inner(tf.constant(X))
-    outer = tf.function(lambda x: inner(x), jit_compile=True)
-    assert_close(outer(tf.constant(X)), value, 1e-6)
+def test_a_function_inside_a_function_that_xla_compiles():
+    plain = tf.function(lambda x: xe.softmax_cross_entropy(labels=Y, logits=x))
+    compiled = tf.function(lambda x: plain(x), jit_compile=True)
+    assert_close(compiled(tf.constant(X)), xe.softmax_cross_entropy(labels=Y, logits=X), 1e-6)
+
+
+@native
+def test_a_function_that_was_traced_before_xla_met_it_is_an_error():
+    """TensorFlow hands its first trace on, with our op in it: that is an error, no wrong value."""
+    plain = tf.function(lambda x: xe.softmax_cross_entropy(labels=Y, logits=x))
+    plain(tf.constant(X))
+    compiled = tf.function(lambda x: plain(x), jit_compile=True)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="CrossentSoftmaxLoss"):
+        compiled(tf.constant(X))
 
 
 def test_xla_is_said_by_kernel_for():
@@ -467,14 +521,6 @@ def test_confident_rows_keep_their_digits_in_the_formula(monkeypatch):
 
 
 MODES = ["eager", "function", "XLA", "formula"]
-
-
-def run(mode, loss, x, monkeypatch, **options):
-    if mode == "formula":
-        monkeypatch.setattr(_tensorflow_native, "ops", None)
-    if mode in ("eager", "formula"):
-        return value_and_gradient(loss, x, **tensors(options))
-    return compiled(loss, options, "known shapes", jit_compile=mode == "XLA")(x)[1]
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -10,10 +10,7 @@ flows back is not 1.
 import ctypes
 import os
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import local
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +21,7 @@ from tensorflow.python.ops import control_flow_util
 
 from crossent import _checks, _numpy_native
 from crossent._tensorflow_formula import on_cpu
+from crossent._threads import register_with_threadpoolctl
 
 # The dtype of a loss by that of its logits.
 _RESULTS = {
@@ -95,23 +93,6 @@ class _UnusualError(Exception):
     """An argument is in a form that only the general way takes."""
 
 
-class _State(local):
-    general = False
-
-
-_state = _State()
-
-
-@contextmanager
-def _general_way() -> Iterator[None]:
-    """While it lasts this thread's losses run on the formula, which TensorFlow differentiates."""
-    before, _state.general = _state.general, True
-    try:
-        yield
-    finally:
-        _state.general = before
-
-
 def in_xla() -> bool:
     """Whether the function that is being traced will be compiled by XLA, which has none of our ops.
 
@@ -174,8 +155,9 @@ def _fused(
     shared: tuple[float, Any, str],
     options: dict[str, Any],
 ) -> Any:
-    if ops is None or _state.general:
+    if ops is None:
         return None
+    register_with_threadpoolctl()
     smoothing, ignore_index, reduction = shared
     eager = tf.executing_eagerly()
     rows = None
@@ -224,7 +206,7 @@ def _tensor(value: Any) -> Any:
         return value
     if isinstance(value, tf.Variable):
         return tf.convert_to_tensor(value)
-    if isinstance(value, (list, int, float)):
+    if isinstance(value, (list, int, float, np.generic)):
         try:
             value = np.asarray(value)
         except (ValueError, OverflowError):  # rows of different lengths, for one
@@ -267,7 +249,8 @@ def _rows_of_node(
         classes = shape[last]
         is_soft = _checks.is_distribution(of_labels, z.dtype.name, shape, last)
         _checks.ignore_index(ignore_index, is_soft)
-        if not is_soft and (z.dtype not in _INTEGERS or len(of_labels) == len(shape) == classes):
+        one_class = classes == 1 and len(of_labels) == len(shape)  # ids or a distribution?
+        if one_class or (not is_soft and z.dtype not in _INTEGERS):
             raise _UnusualError
         if factor is not None:
             _checks.class_weight(factor, classes)
@@ -332,21 +315,26 @@ class _Node:
 
     def loss(self) -> Any:
         """The loss again, by its general way on the formula, which TensorFlow differentiates."""
-        # Upwards, against the order of the layers: the only definition of a loss is there.
+        # The one import upwards: nobody's hot path comes here.
         from crossent import losses
 
-        softmax = self.family is SOFTMAX
-        of = losses.softmax_cross_entropy if softmax else losses.sigmoid_cross_entropy
         options: dict[str, Any] = {
             name: _number(self.attributes[f"{name}_bits"]) for name in self.family.numbers
         }
-        if softmax:
+        if self.family is SOFTMAX:
             options["softcap"] = options["softcap"] or None
             options["axis"] = self.attributes["axis"]
-        if self.attributes["has_ignored"]:
-            options["ignore_index"] = self.attributes["ignored"]
-        with _general_way():
-            return of(**self.arrays, **options, reduction=self.attributes["reduction"])
+        ignored = self.attributes["ignored"] if self.attributes["has_ignored"] else None
+        weights = {name: self.arrays.get(name) for name in self.lists}
+        return losses.linear_loss_unfused(
+            self.family.word,
+            labels=self.arrays["labels"],
+            logits=self.arrays["logits"],
+            **weights,
+            **options,
+            ignore_index=ignored,
+            reduction=self.attributes["reduction"],
+        )
 
     def in_order(self, gradients: dict[str, Any], behind: Any = None) -> list[Any]:
         """Derivatives by name as the list that TensorFlow expects."""

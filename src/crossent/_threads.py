@@ -46,7 +46,7 @@ class _NativeCore:
 
     user_api = "crossent"
     internal_api = "crossent"
-    filename_prefixes = ("_native",)
+    filename_prefixes = ("_native", "_tensorflow_op")  # the latter has threads of its own
     # Others have a library of that name too; these are in ours only.
     check_symbols = ("crossent_get_num_threads", "crossent_set_num_threads")
 

@@ -42,6 +42,8 @@ def as_array(name: str, value: Any) -> Any:
     """The argument as an array of its own dtype; lists of numbers by NumPy's rules."""
     if is_own(value):
         return value
+    if type(value).__module__.startswith("keras."):  # a Variable; NumPy would lose its gradient
+        return as_array(name, value.value)
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise DTypeError(
             f"{name} must be a plain array; got one with masked entries. Leave those rows out, or "
