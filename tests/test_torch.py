@@ -132,6 +132,18 @@ def test_backward_twice_gives_the_gradient_twice():
         torch.autograd.grad(value, logits)
 
 
+def test_backward_twice_with_other_upstreams():
+    logits, labels = data()
+    logits.requires_grad_()
+    value = softmax(logits, labels)
+    results = [
+        torch.autograd.grad(factor * value, logits, retain_graph=True)[0] / factor
+        for factor in (3.0, 1.0, 0.5)
+    ]
+    for result in results:
+        assert_same(result, gradient_of(softmax, logits, labels)[1])
+
+
 def test_the_kept_gradient_is_given_away_and_not_copied():
     logits, labels = data(torch.float32)
     logits.requires_grad_()

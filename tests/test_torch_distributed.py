@@ -17,8 +17,9 @@ import crossent as xe
 pytestmark = pytest.mark.slow
 
 RANKS, FEATURES, CLASSES = 2, 6, 5
-# Rows of each rank's micro-batches. The second rank's first one is ignored altogether.
-SPLITS = [[3, 4], [2, 5, 1]]
+# Rows of each rank's micro-batches, as many on each, or FSDP waits for the other. The second rank's
+# first one is ignored altogether.
+SPLITS = [[3, 4, 2], [2, 5, 1]]
 OPTIONS = {
     "class_weight": torch.arange(1.0, CLASSES + 1, dtype=torch.float64),
     "ignore_index": -100,

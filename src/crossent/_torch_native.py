@@ -198,12 +198,13 @@ class _FusedLoss(torch.autograd.Function):
             return torch.ops.crossent.linear_loss_gradient(upstream, *arguments), None
         if _C.is_grad_enabled() or is_watched() or not _is_plain_upstream(upstream):
             return _differentiable_gradient(tensors, ctx.normalizer, ctx.options, upstream), None
-        # Given away once; whoever got it may write to it, and a second backward computes anew.
-        if ctx.is_fresh:
-            ctx.is_fresh = False
-            if upstream.item() == 1:
-                return gradient.data, None
-        gradient = _gradient(tensors, ctx.normalizer, ctx.options, upstream)
+        # Given away once; whoever got it may write to it, and a second backward computes anew. So
+        # nobody else sees it yet, and with another upstream it is computed again where it is.
+        into = gradient.data if ctx.is_fresh else None
+        ctx.is_fresh = False
+        if into is not None and upstream.item() == 1:
+            return into, None
+        gradient = _gradient(tensors, ctx.normalizer, ctx.options, upstream, into)
         if gradient is None:
             raise ArgumentError(
                 "labels must stay as they are until backward is done; got others, that are not "
@@ -360,12 +361,13 @@ def _gradient(
     normalizer: float | None,
     options: _Options,
     upstream: Any,
+    into: Any = None,
     *,
     invalid_is_nan: bool = False,
 ) -> Any:
-    """The gradient in the logits, in new memory; None as in `_call`."""
+    """The gradient in the logits, in new memory unless some is given; None as in `_call`."""
     logits, losses = tensors[0], None
-    gradient = torch.empty_like(logits)
+    gradient = torch.empty_like(logits) if into is None else into
     if options[0] and options[-1] == "none":  # the kernel wants a place for the losses
         losses = torch.empty(_rows(logits.shape, options), dtype=_result_dtype(logits), device=_CPU)
     value = _call(
