@@ -39,6 +39,12 @@ class Foreign:
     __module__ = "cupy"
 
 
+class Symbolic:
+    """The same of what stands for an array while a model of Keras is built."""
+
+    __module__ = "keras.src"
+
+
 # Four rows of three classes: some logits above 1, some below 0.
 Z = np.array([[2.0, 0.5, -1.0], [0.25, 3.0, -0.5], [0.0, -2.0, 1.5], [1.0, 0.75, -0.25]])
 IDS = np.array([0, 1, 2, 1])
@@ -50,8 +56,9 @@ BITS = np.array([0, 1, 1, 0])
 
 PUBLIC = [f for f in (getattr(xe, name) for name in xe.__all__) if inspect.isfunction(f)]
 NAMES = {function.__name__: function for function in PUBLIC}
-NAMES |= {name: value for name, value in globals().items() if name.isupper() or name == "Foreign"}
+NAMES |= {name: value for name, value in globals().items() if name.isupper()}
 NAMES |= {"np": np, "torch": torch, "classes": _checks.classes}
+NAMES |= {"Foreign": Foreign, "Symbolic": Symbolic}
 NAMES |= {"value_and_grad": partial(xe.numpy.value_and_grad, xe.softmax_cross_entropy)}
 
 
