@@ -888,3 +888,16 @@ def test_unusual_arguments_get_the_usual_errors():
             softmax(logits, labels, class_weight=torch.ones(2), reduction=reduction)
     with pytest.raises(xe.CrossentError, match="normalizer"):
         softmax(logits, labels, reduction="sum", normalizer=torch.ones(2))
+
+
+@pytest.mark.slow
+def test_the_first_call_may_be_compiled():
+    """What a trace imports must not be what the trace depends on."""
+    code = (
+        "import torch, crossent as xe\n"
+        "f = lambda x, y: xe.softmax_cross_entropy(labels=y, logits=x)\n"
+        "x, y = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])\n"
+        "value = torch.compile(f, backend='eager', fullgraph=True)(x, y)\n"
+        "assert torch.equal(value, f(x, y))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
