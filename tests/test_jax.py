@@ -675,6 +675,8 @@ def test_where_a_program_may_run_elsewhere_the_platform_chooses(native, rng, mon
     assert "crossent_softmax_loss" in compiled(of, logits, ids)
     of_vmap = jax.jit(jax.vmap(of, in_axes=(0, None)))(jnp.stack([logits, logits]), ids)
     assert_close(of_vmap[1][1], slope)
+    if jax.__version_info__ < (0, 6):
+        return  # the choice is made later there, in XLA
     # For a GPU the same function is lowered to the formula.
     text = jax.jit(of).trace(logits, jnp.asarray(ids)).lower(lowering_platforms=("cuda",)).as_text()
     assert "crossent_softmax_loss" not in text

@@ -14,9 +14,12 @@ from crossent import _numpy_native
 
 NATIVE = Path(__file__).parent.parent / "native"
 
+# The type that jaxlib 0.12 has given another name.
+ALIAS = "using ExtensionOfXla = decltype(XLA_FFI_Metadata_Extension::extension_base);"
+
 # Ours, theirs, and the fields in the order of both.
 STRUCTS = {
-    ("Extension", "XLA_FFI_Extension_Base"): {
+    ("Extension", "ExtensionOfXla"): {
         "struct_size": "struct_size",
         "type": "type",
         "next": "next",
@@ -135,7 +138,8 @@ def compile_asserts(tmp_path, lines):
     source = tmp_path / "layout.cpp"
     checks = "\n".join(f'static_assert({line}, "");' for line in lines)
     source.write_text(
-        f'#include "xla/ffi/api/c_api.h"\n#include "xla_ffi.h"\n#include <cstddef>\n{checks}\n'
+        '#include "xla/ffi/api/c_api.h"\n#include "xla_ffi.h"\n#include <cstddef>\n'
+        f"{ALIAS}\n{checks}\n"
     )
     include = ["-I", jax.ffi.include_dir(), "-I", str(NATIVE)]
     command = [compiler, "-std=c++17", "-fsyntax-only", *include, str(source)]
