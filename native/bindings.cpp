@@ -488,13 +488,13 @@ nb::typed<nb::dict, nb::str, nb::str> build_info() {
     return nb::borrow<nb::typed<nb::dict, nb::str, nb::str>>(info);
 }
 
-nb::typed<nb::dict, nb::str, nb::capsule> xla_ffi_handlers() {
+nb::typed<nb::dict, nb::str, nb::object> xla_ffi_handlers() {
     nb::dict handlers;
     for (const crossent::XlaHandler* each = crossent::xla_handlers(); each->name != nullptr;
          ++each) {
         handlers[each->name] = nb::capsule(reinterpret_cast<const void*>(each->function));
     }
-    return nb::borrow<nb::typed<nb::dict, nb::str, nb::capsule>>(handlers);
+    return nb::borrow<nb::typed<nb::dict, nb::str, nb::object>>(handlers);
 }
 
 std::optional<std::string> instruction_set() {

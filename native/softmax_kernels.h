@@ -571,15 +571,11 @@ struct GradientRow {
     bool with_mean;
 };
 
-CROSSENT_INLINE void write_special(const GradientTerms& terms, float* to) {
-    *to = float(terms.special_value);
-}
-CROSSENT_INLINE void write_special(const GradientTerms& terms, double* to) {
-    *to = terms.special_value;
-}
+CROSSENT_INLINE void write(double value, float* to) { *to = float(value); }
+CROSSENT_INLINE void write(double value, double* to) { *to = value; }
 template <class O>
-CROSSENT_INLINE void write_special(const GradientTerms& terms, O* to) {
-    narrow(float(terms.special_value), to);
+CROSSENT_INLINE void write(double value, O* to) {
+    narrow(float(value), to);
 }
 
 CROSSENT_INLINE void put(Vd::vec x, double* to) { Vd::store(to, x); }
@@ -677,9 +673,7 @@ static __attribute__((noinline)) void gradient_slowly(const GradientRow<V, X>& r
             g += terms.by_mean * (row.weight ? row.weight[i] : 1);
         }
         if (row.slope) g *= row.slope[i];
-        GradientTerms one = terms;
-        one.special_value = g;
-        write_special(one, out + i);
+        write(g, out + i);
     }
 }
 
@@ -980,7 +974,7 @@ struct Worker {
             }
         }
         if (task.stream_gradient) stream_done();
-        write_special(terms, out + terms.special);
+        write(terms.special_value, out + terms.special);
     }
 
     // t p_j - t_j where t_j is the largest target. As p_j -> 1 the difference of the two has no
@@ -1066,11 +1060,9 @@ struct Worker {
     }
 
     void log_softmax(const X* x, const Found& found, O* out) {
-        GradientTerms one = {};
         for (int64_t j = 0; j < task.classes; ++j) {
             const double gap = double(widened(x[j])) - found.top;
-            one.special_value = found.broken ? NAN : gap - found.statistics.log_sum;
-            write_special(one, out + j);
+            write(found.broken ? NAN : gap - found.statistics.log_sum, out + j);
         }
     }
 };
@@ -1115,6 +1107,13 @@ static bool rows_as(const SoftmaxTask& task, int64_t begin, int64_t end, Scratch
     use.next = uintptr_t(start);
     lay_out();
 
+    Rows weights;
+    weights.data = (char*)task.sample_weight;
+    weights.dimensions = task.logits.dimensions;
+    for (int d = 0; d < weights.dimensions; ++d) {
+        weights.shape[d] = task.logits.shape[d];
+        weights.strides[d] = task.sample_weight_strides[d];
+    }
     for (int64_t first = begin; first < end; first += tile) {
         const int count = int(end - first < tile ? end - first : tile);
         if (!direct_in) gather<X0>(task.logits, first, count, n, tile_in);
@@ -1127,16 +1126,7 @@ static bool rows_as(const SoftmaxTask& task, int64_t begin, int64_t end, Scratch
             const char* q = task.label_kind == Labels::none ? nullptr : address(task.labels, index);
             double weight = 1;
             if (task.is_loss) {
-                if (task.sample_weight) {
-                    Rows weights;
-                    weights.data = (char*)task.sample_weight;
-                    weights.dimensions = task.logits.dimensions;
-                    for (int d = 0; d < weights.dimensions; ++d) {
-                        weights.shape[d] = task.logits.shape[d];
-                        weights.strides[d] = task.sample_weight_strides[d];
-                    }
-                    weight = *(const double*)address(weights, index);
-                }
+                if (task.sample_weight) weight = *(const double*)address(weights, index);
                 const bool skipped =
                     task.has_ignored && integer_at(q, task.labels.number) == task.ignored;
                 if (skipped || weight == 0) {  // whatever its logits are

@@ -23,6 +23,8 @@ class NumPy:
     module = "numpy"
     # Checks of values cannot run: an invalid label is a NaN row.
     is_compiled = False
+    # The value has the same bits with and without the gradient of the scores.
+    has_one_value = True
     # Numbers below the normal range may be 0.
     flushes_to_zero = False
 
@@ -106,6 +108,8 @@ class Torch(NumPy):
 class TorchFunc(Torch):
     """torch.func: grad_and_value, or vjp where rows are returned."""
 
+    has_one_value = False
+
     def value_and_grad(self, loss, wrt="logits", upstream=None, **options):
         import torch
 
@@ -159,6 +163,7 @@ class Jax(NumPy):
     """Eager: operation by operation."""
 
     library = module = "jax"
+    has_one_value = False
     flushes_to_zero = True
 
     def has(self, dtype):
@@ -259,7 +264,8 @@ class TensorFlow(NumPy):
                 tape.watch(tensors[wrt])
                 value = loss(**tensors, **others)
             up_like = None if up is None else tf.cast(up, value.dtype)
-            return value, tape.gradient(value, tensors[wrt], up_like)
+            gradient = tape.gradient(value, tensors[wrt], up_like)
+            return value, tf.convert_to_tensor(gradient)  # of what was gathered: IndexedSlices
 
         value, gradient = self._ready(value_and_grad)(tensors)
         return self.array(value), self.array(gradient)

@@ -373,7 +373,12 @@ FAULTS = [
         "p - 1",
         CONTRACT,
     ),
-    Fault("native/softmax_kernels.h", "write_special(terms, out + terms.special)", "", CONTRACT),
+    Fault(
+        "native/softmax_kernels.h",
+        "write(terms.special_value, out + terms.special)",
+        "",
+        CONTRACT,
+    ),
     Fault(
         "native/softmax_kernels.h",
         "by_z * lse * task.z_loss + by_z * (task.z_loss * lse)",

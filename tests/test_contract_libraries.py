@@ -10,6 +10,7 @@ import itertools
 import random
 
 import numpy as np
+import oracle_information
 import pytest
 import regimes
 from frontends import MODES, front_end
@@ -21,12 +22,18 @@ from test_contract import (
     PROBS,
     SIGMOID,
     SOFTMAX,
+    assert_agrees,
     assert_contract,
+    exact_of,
     own_dtype,
     scored,
     upstream_for,
     variants,
 )
+from test_contract_information import ELEMENTWISE, LABEL_WEIGHTS, MEASURES, ROWWISE
+from test_contract_information import assert_contract as assert_information
+
+import crossent
 
 WAYS = [way for way in MODES if way not in ("numpy", "torch-inductor")]
 CLASSES = 10
@@ -48,6 +55,12 @@ def stacked_regimes(dtype):
         soft.append(np.pad(regimes.distribution(*x.shape, result_dtype(dtype)), padding))
         ids.append(y)
     return np.concatenate(logits), np.concatenate(ids), np.concatenate(soft)
+
+
+def sigmoid_regimes(dtype):
+    """Logits of all regimes, for three labels."""
+    parts = [np.ravel(case(dtype)).astype(dtype) for case in regimes.SIGMOID.values()]
+    return np.tile(np.concatenate(parts), (3, 1))
 
 
 def rotated(names):
@@ -73,8 +86,7 @@ def test_softmax_losses_in_every_regime(way, name, dtype, own, soft):
 @pytest.mark.parametrize("way", WAYS)
 def test_sigmoid_losses_in_every_regime(way, name, dtype, own, _):
     wanted = known_dtype(way, dtype)
-    parts = [np.ravel(case(wanted)).astype(wanted) for case in regimes.SIGMOID.values()]
-    logits = np.tile(np.concatenate(parts), (3, 1))
+    logits = sigmoid_regimes(wanted)
     labels = np.empty(logits.shape, result_dtype(wanted))
     labels[:] = [[0.0], [1.0], [0.25]]
     call = {"labels": labels, "logits": logits, "reduction": "none", **own}
@@ -228,3 +240,72 @@ def test_squared_error(way, dtype, reduction, wrt):
         "reduction": reduction,
     }
     assert_contract(way, "mean_squared_error", wrt, upstream_for(call, (3, 4)), **call)
+
+
+FUNCTIONS = [
+    pytest.param(name, DTYPES[(i + k) % 4], id=f"{name}-{DTYPES[(i + k) % 4]}")
+    for i, name in enumerate([*MEASURES, *ROWWISE, *ELEMENTWISE])
+    for k in (0, 2)
+]
+
+
+@pytest.mark.parametrize(("name", "dtype"), FUNCTIONS)
+@pytest.mark.parametrize("way", WAYS)
+def test_measures_and_activations(way, name, dtype):
+    """Of logits in every regime, of probabilities between 0 and 1."""
+    wanted = known_dtype(way, dtype)
+    if name in ("logit", "odds"):
+        wrt, call = "p", {"p": BINARY_PROBS.astype(wanted)}
+    elif name in ELEMENTWISE:
+        wrt, call = "x", {"x": sigmoid_regimes(wanted)}
+    else:
+        wrt = "logits" if name in MEASURES else "x"
+        logits, _, distribution = stacked_regimes(wanted)
+        call = {wrt: logits}
+        if name in ("cross_entropy", "kl_divergence"):
+            call["labels"] = distribution
+    reduces = name in (*MEASURES, "log_sum_exp")
+    shape = call[wrt].shape[:-1] if reduces else call[wrt].shape
+    assert_information(way, name, wrt, np.resize([0.5, -2.0, 1.0], shape), **call)
+
+
+@pytest.mark.parametrize("kind", ["probs", "log_probs"])
+@pytest.mark.parametrize("name", MEASURES)
+@pytest.mark.parametrize("way", WAYS)
+def test_measures_of_probabilities(way, name, kind):
+    dtype = np.dtype(np.float32)
+    call = {kind: scored(kind, PROBS, dtype)}
+    if name != "entropy":
+        call["labels"] = np.array([[0.25, 0.5, 0, 0.25], [0, 0, 1, 0], [0.5, 0.25, 0, 0.25]], dtype)
+    assert_information(way, name, kind, np.array([0.5, -2.0, 1.0]), **call)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_label_weight(way):
+    call = LABEL_WEIGHTS[2]
+    got = front_end(way).value(crossent.label_weight, **call)
+    assert got == oracle_information.label_weight(**call)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", "focal_loss"])
+def test_inductor(name):
+    logits, ids, _ = stacked_regimes(np.dtype(np.float32))
+    call = {"labels": ids, "logits": logits, "reduction": "none"}
+    assert_contract("torch-inductor", name, upstream=np.resize([0.5, -2.0, 1.0], ids.shape), **call)
+
+
+@pytest.mark.parametrize("name", [*SOFTMAX, *SIGMOID])
+@pytest.mark.parametrize("way", [way for way in WAYS if MODES[way].is_compiled])
+def test_the_value_without_a_gradient(way, name):
+    """A program of its own, where it is compiled."""
+    logits, labels, _ = stacked_regimes(np.dtype(np.float32))
+    if name in SIGMOID:
+        logits = sigmoid_regimes(np.dtype(np.float32))
+        labels = np.full_like(logits, 0.25)
+    call = {"labels": labels, "logits": logits, "reduction": "none"}
+    runs = front_end(way)
+    exact = exact_of(name, wrt="logits", **call)
+    value = runs.value(getattr(crossent, name), **call)
+    assert_agrees(runs, name, "logits", call, exact, value)

@@ -302,9 +302,9 @@ def test_logits_and_weights_at_once(rng, x64, monkeypatch):
     def of(logits, weight):
         return softmax_loss(labels=ids, logits=logits, sample_weight=weight)
 
-    actual = jax.hessian(of, argnums=(0, 1))(logits, weight)
+    actual = jax.jit(jax.hessian(of, argnums=(0, 1)))(logits, weight)
     formula_of(monkeypatch)
-    expected = jax.hessian(of, argnums=(0, 1))(logits, weight)
+    expected = jax.jit(jax.hessian(lambda *a: of(*a), argnums=(0, 1)))(logits, weight)
     jax.tree.map(partial(assert_close, ulps=32), actual, expected)
 
 
@@ -678,3 +678,19 @@ def test_where_a_program_may_run_elsewhere_the_platform_chooses(native, rng, mon
     # For a GPU the same function is lowered to the formula.
     text = jax.jit(of).trace(logits, jnp.asarray(ids)).lower(lowering_platforms=("cuda",)).as_text()
     assert "crossent_softmax_loss" not in text
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("loss", [softmax_loss, crossent.focal_loss])
+def test_narrow_ids_do_not_wrap_around(loss, mode, rng):
+    # uint8 counts to 255: JAX takes 300 classes for 44, and the ignored label -100 for 156.
+    logits = jnp.asarray(rng.normal(size=(4, 300)), "float32")
+    ids = np.array([1, 156, 44, 200], np.uint8)
+    options = {"ignore_index": -100, "class_weight": np.ones(300, np.float32)}
+    for reduction in ("mean", "mean_all", "none"):
+        given = {**options, "reduction": reduction}
+        of = MODES[mode](lambda y, x, given=given: loss(labels=y, logits=x, **given))
+        expected = loss(labels=ids, logits=np.asarray(logits), **given)
+        assert_close(of(jnp.asarray(ids), logits), expected, ulps=16)
+    gradient = jax.jit(jax.grad(lambda x, y: loss(labels=y, logits=x, **options)))
+    assert_close(gradient(logits, jnp.asarray(ids)), gradient(logits, ids.astype(int)))

@@ -380,14 +380,16 @@ def test_the_distance_to_the_peak_is_not_rounded():
 @needs_big
 @pytest.mark.parametrize("step", LANE_STEPS)
 def test_a_lane_with_much_of_the_sum_is_summed_again(step):
-    """Guards refined(): eight like terms, added in float32 to one lane, lose an ulp and more."""
+    """Guards refined(): added in float32 to one lane, small terms lose half of their last digit
+    each; like terms have few digits and lose none."""
     rng = np.random.default_rng(step)
-    x = np.full((400, 8 * step + 40), -150, np.float32)
-    first = rng.integers(1, step, 400)
+    x = np.full((4000, 8 * step + 40), -150, np.float32)
+    first, largest = rng.integers(1, step, 4000), rng.integers(0, 8, 4000)
     for k in range(8):
-        x[np.arange(400), first + k * step] = -18 + 0.3 * rng.standard_normal(400)
+        smaller = np.where(largest == k, 0, rng.uniform(11, 14, 4000))
+        x[np.arange(4000), first + k * step] = -18 - smaller - rng.random(4000)
     x[:, 0] = PEAK
-    assert_close(x, np.zeros(400, int))
+    assert_close(x, np.zeros(4000, int))
 
 
 @needs_big

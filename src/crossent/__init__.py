@@ -106,6 +106,22 @@ def __getattr__(name: str) -> Any:
         import crossent.tf_compat
 
         return crossent.tf_compat
+    if name == "torch":
+        import crossent.torch
+
+        return crossent.torch
+    if name == "jax":
+        import crossent.jax
+
+        return crossent.jax
+    if name == "tensorflow":
+        import crossent.tensorflow
+
+        return crossent.tensorflow
+    if name == "keras":
+        import crossent.keras
+
+        return crossent.keras
     if name == "__version__":
         from importlib.metadata import version
 

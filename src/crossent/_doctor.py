@@ -30,7 +30,7 @@ LIBRARIES = {
 }
 
 # Variables that this version reads; another CROSSENT_ variable is probably a slip of the pen.
-VARIABLES = ("CROSSENT_MAX_ISA", "CROSSENT_NUM_THREADS")
+VARIABLES = ("CROSSENT_CHECK", "CROSSENT_MAX_ISA", "CROSSENT_NUM_THREADS")
 
 
 @dataclass(frozen=True)

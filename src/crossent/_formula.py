@@ -32,13 +32,17 @@ class Formula:
     ) -> RowStatistics:
         """Statistics of each row, see `_row_stats`."""
         of_labels = labels if self.integer(labels) else self.widen(labels)
-        options = self._options(logits, options)
-        return _row_stats.row_statistics(self, self.widen(logits), of_labels, class_weight, options)
+        options, x = self._options(logits, options), self.widen(logits)
+        statistics = _row_stats.row_statistics(self, x, of_labels, class_weight, options)
+        sound = self._sound(x)
+        return RowStatistics(*(sound * statistic for statistic in statistics))
 
     def neg_log_probs(self, logits: Any, options: RowOptions) -> tuple[Any, Any]:
         """-log softmax of every class, and each row's log-sum-exp."""
-        options = self._options(logits, options)
-        return _row_stats.neg_log_probs(self, self.widen(logits), options)
+        options, x = self._options(logits, options), self.widen(logits)
+        nlp, lse = _row_stats.neg_log_probs(self, x, options)
+        sound = self._sound(x)
+        return sound[..., None] * nlp, sound * lse
 
     def probabilities(self, logits: Any) -> Any:
         """Softmax of each row, as wide as arithmetic goes on with it."""
@@ -84,6 +88,11 @@ class Formula:
         nan = self.sum(self.where(self.isnan(scores), 1.0, 0.0), axis=-1) > 0
         hidden = idle & (nan | ~self.isfinite(peak))
         return self.where(hidden[..., None], fill, scores)
+
+    def _sound(self, x: Any) -> Any:
+        """1, or NaN in rows that have no softmax: as a factor it makes their gradients NaN too."""
+        peak = self.stop_gradient(self.max(x, axis=-1))
+        return self.where(self.isfinite(peak), self.widen(1.0), self.nan)
 
     def _options(self, logits: Any, options: RowOptions) -> RowOptions:
         return options._replace(compensate=self.as_wide(logits))

@@ -20,6 +20,30 @@ def result_dtype(array: Any) -> Any:
     return jnp.float64 if array.dtype == np.float64 and has_float64() else jnp.float32
 
 
+def differs(labels: Any, number: int) -> Any:
+    """Which labels are not this number: JAX would wrap it around to fit the labels' dtype."""
+    if jnp.issubdtype(labels.dtype, jnp.integer):
+        bounds = np.iinfo(labels.dtype)
+        if not bounds.min <= number <= bounds.max:
+            return jnp.ones(labels.shape, bool)
+    elif labels.dtype == bool:
+        labels = labels.astype(np.int32)
+    return jnp.asarray(labels != number)
+
+
+def class_ids(labels: Any, ignored: int | None) -> tuple[Any, Any]:
+    """Class ids, 0 where ignored, -1 where they are fractions; and the kept rows.
+
+    At least 32 bits wide, for the same reason: the classes may be more than the dtype can count.
+    """
+    kept = None if ignored is None else differs(labels, ignored)
+    ids = jnp.asarray(labels)
+    if jnp.issubdtype(ids.dtype, jnp.floating):
+        ids = jnp.where(ids == jnp.floor(ids), ids, -1)
+    ids = ids.astype(np.int64 if has_float64() else np.int32)
+    return ids if kept is None else jnp.where(kept, ids, 0), kept
+
+
 def namespace(*arrays: Any) -> Any:
     """The functions that losses are written in.
 

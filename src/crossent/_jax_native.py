@@ -12,7 +12,6 @@ Four layers, from the inside:
     (custom_vjp could do no jvp, no hessian and no gradient of a gradient.)
 """
 
-import math
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -27,9 +26,8 @@ from jax.experimental.custom_partitioning import custom_partitioning
 from jax.extend.backend import backends
 from jax.sharding import NamedSharding, PartitionSpec
 
-from crossent import _checks, _numpy_native
-from crossent._jax_formula import namespace, result_dtype
-from crossent._row_stats import RowOptions
+from crossent import _numpy_native
+from crossent._jax_formula import differs, namespace, result_dtype
 
 
 class Options(NamedTuple):
@@ -37,12 +35,17 @@ class Options(NamedTuple):
 
     is_softmax: bool
     axis: int  # of the classes, >= 0; for the sigmoid loss none
-    reduced: bool  # to the sum, over the normalizer; else one loss per row
+    reduction: str
+    own_normalizer: bool  # the caller's own; else it is what the reduction divides by
     label_smoothing: float = 0.0
     ignore_index: int | None = None
     temperature: float = 1.0
     softcap: float | None = None
     z_loss: float = 0.0
+
+    @property
+    def reduced(self) -> bool:
+        return self.reduction != "none"
 
 
 class Operands(NamedTuple):
@@ -52,140 +55,64 @@ class Operands(NamedTuple):
     labels: Any  # ids of the rows' shape, or of the shape of the logits
     weight: Any = None  # class_weight, or pos_weight of shape () or (last axis,)
     sample_weight: Any = None  # of the first axes of the rows
-    normalizer: Any = None  # float, or a count in int32
+    normalizer: Any = None  # float, or a count in int32; nothing is differentiated by it
 
 
-# ---- the formula
+# ---- the losses' general way, for what is not native
 
 
 def formula(options: Options, given: Operands) -> Any:
-    """The loss in array code, as `losses.py` has it."""
-    xp = namespace(*given)
-    dtype = result_dtype(given.logits)
-    losses = (_softmax_rows if options.is_softmax else _sigmoid_rows)(xp, options, given)
-    if not options.reduced:
-        return xp.returned(losses, dtype)
-    divisor = None if given.normalizer is None else xp.widen(given.normalizer)
-    return xp.total(losses, divisor, dtype)
+    """The loss in array code; what it divides by is counted here, and so differentiated too."""
+    # Upwards, against the order of the layers: the only definition of a loss is there.
+    from crossent import losses
+
+    common = {
+        "labels": given.labels,
+        "logits": given.logits,
+        "sample_weight": given.sample_weight,
+        "label_smoothing": options.label_smoothing,
+        "ignore_index": options.ignore_index,
+        "reduction": options.reduction,
+        "normalizer": given.normalizer if options.own_normalizer else None,
+    }
+    if not options.is_softmax:
+        return losses.linear_loss_unfused("sigmoid", **common, pos_weight=given.weight)
+    return losses.linear_loss_unfused(
+        "softmax",
+        **common,
+        axis=options.axis,
+        class_weight=given.weight,
+        temperature=options.temperature,
+        softcap=options.softcap,
+        z_loss=options.z_loss,
+    )
 
 
-def _softmax_rows(xp: Any, options: Options, given: Operands) -> Any:
-    rows, labels = jnp.moveaxis(given.logits, options.axis, -1), given.labels
-    kept, classes = None, rows.shape[-1]
-    if labels.ndim == rows.ndim:
-        labels = xp.widen(jnp.moveaxis(labels, options.axis, -1))
-        valid = _is_distribution(given.labels.dtype, labels)
-    else:
-        valid = (labels >= 0) & (labels < classes)
-        if options.ignore_index is not None:
-            kept = labels != options.ignore_index
-            valid = valid | ~kept
-        labels = jnp.where(valid if kept is None else valid & kept, labels, 0)
-    weight = None if given.weight is None else xp.widen(given.weight)
-    of_rows = _row_weight(xp, given, rows.ndim - 1)
-    idle = _idle(kept, of_rows)
-    if idle is not None:
-        rows = xp.hide(rows, jnp.broadcast_to(idle, rows.shape[:-1]), 0.0)
-    s, z = options.label_smoothing, options.z_loss
-    row_options = RowOptions(options.softcap, options.temperature, with_mean=s > 0)
-    statistics = xp.row_statistics(rows, labels, weight, row_options)
-    losses = statistics.nll
-    if s:
-        uniform = statistics.mean_weight * statistics.log_sum - statistics.mean_gap
-        losses = xp.times(1 - s, losses) + s * uniform
-    if z:
-        lse = statistics.peak + statistics.log_sum
-        lse = jnp.where(jnp.isnan(lse), 0.0, lse)
-        losses = losses + xp.times(statistics.target_sum, z * lse * lse)
-    return _counted(xp, jnp.where(valid, 1.0, jnp.nan) * losses, of_rows, kept)
+def denominator(options: Options, given: Operands) -> Any:
+    """What "mean" or "mean_all" divides by: of all rows, whatever the sharding."""
+    from crossent import losses
 
-
-def _sigmoid_rows(xp: Any, options: Options, given: Operands) -> Any:
-    x, z, s = given.logits, xp.widen(given.labels), options.label_smoothing
-    kept = None if options.ignore_index is None else given.labels != options.ignore_index
-    plain = jax.lax.stop_gradient(z)
-    valid = (plain >= 0) & (plain <= 1)
-    if kept is not None:
-        z, valid = jnp.where(kept, z, 0.0), valid | ~kept
-    z = z * (1 - s) + s / 2
-    weight = None if given.weight is None else xp.widen(given.weight)
-    of_rows = _row_weight(xp, given, x.ndim)
-    idle = _idle(kept, of_rows)
-    if idle is not None:
-        x = jnp.where(idle & jnp.isnan(x), jnp.ones_like(x) / 2, x)
-    losses = xp.sigmoid_loss(x, z, weight, None) * jnp.where(valid, 1.0, jnp.nan)
-    return _counted(xp, losses, of_rows, kept)
-
-
-def _is_distribution(dtype: Any, labels: Any) -> Any:
-    q = jax.lax.stop_gradient(labels)
-    inside = jnp.all((q >= 0) & (q <= 1), axis=-1)
-    tolerance = _checks.sum_tolerance(str(dtype), q.shape[-1])
-    return inside & (jnp.abs(jnp.sum(q, axis=-1) - 1) <= tolerance)
-
-
-def _row_weight(xp: Any, given: Operands, axes: int) -> Any:
-    if given.sample_weight is None:
-        return None
-    weight = xp.widen(given.sample_weight)
-    return jnp.expand_dims(weight, tuple(range(weight.ndim, axes)))
-
-
-def _idle(kept: Any, weight: Any) -> Any:
-    idle = None if kept is None else ~kept
-    if weight is None:
-        return idle
-    return weight == 0 if idle is None else idle | (weight == 0)
-
-
-def _counted(xp: Any, losses: Any, weight: Any, kept: Any) -> Any:
-    if weight is not None:
-        losses = xp.times(weight, losses)
-    return losses if kept is None else jnp.where(kept, losses, 0.0)
-
-
-def denominator(options: Options, given: Operands, by_number: bool) -> Any:
-    """What "mean" divides by, or with `by_number` "mean_all": of all rows, whatever the sharding.
-
-    Rows with invalid labels are NaN by themselves; here they must not reach the others.
-    """
-    xp = namespace(*given)
-    shape = given.logits.shape
-    if options.is_softmax:
-        shape = shape[: options.axis] + shape[options.axis + 1 :]
-    ids = options.is_softmax and given.labels.ndim == len(shape)
-    kept = None if options.ignore_index is None else given.labels != options.ignore_index
-    of_labels: Any = None
-    if options.is_softmax and not by_number:
-        of_labels = _label_weight(xp, options, given, ids)
-    if by_number or (of_labels is None and given.sample_weight is None):
-        # A count in float32 would be rounded.
-        small = math.prod(shape) < 2**31
-        dtype = jnp.int32 if small else xp.wide
-        if kept is None:
-            return jnp.asarray(math.prod(shape), dtype)
-        return jnp.sum(kept, dtype=dtype)
-    weight = _row_weight(xp, given, len(shape))
-    if weight is None or of_labels is None:
-        weight = weight if of_labels is None else of_labels
-    else:
-        weight = weight * of_labels
-    weight = jnp.broadcast_to(weight, shape)
-    return xp.total(weight if kept is None else jnp.where(kept, weight, 0.0))
-
-
-def _label_weight(xp: Any, options: Options, given: Operands, ids: bool) -> Any:
-    labels = given.labels
-    if ids:
-        if given.weight is None:
-            return None
-        valid = (labels >= 0) & (labels < given.weight.shape[0])
-        return xp.take(xp.widen(given.weight), jnp.where(valid, labels, 0))
-    target = xp.widen(jnp.moveaxis(labels, options.axis, -1))
-    if given.weight is not None:
-        target = target * xp.widen(given.weight)
-    total = jnp.sum(target, axis=-1)
-    return jnp.where(jnp.isfinite(total), total, 0.0)
+    logits, labels = given.logits, given.labels
+    by_class = options.is_softmax and (labels.ndim == logits.ndim or given.weight is not None)
+    if options.reduction == "mean_all" or not (by_class or given.sample_weight is not None):
+        rows = logits.size // (logits.shape[options.axis] if options.is_softmax else 1)
+        # A count in float32 would be rounded; a longer one cannot but be.
+        dtype = jnp.int32 if rows < 2**31 else jnp.float32
+        if options.ignore_index is None:
+            return jnp.asarray(rows, dtype)
+        return jnp.sum(differs(labels, options.ignore_index), dtype=dtype)
+    if labels.ndim == logits.ndim and options.is_softmax:
+        # Integers would count as ids. What is no number makes its own row NaN, not all of them.
+        labels = namespace(*given).widen(labels)
+        labels = jnp.where(jnp.isfinite(labels), labels, 0)
+    return losses.label_weight(
+        labels=labels,
+        class_weight=given.weight if options.is_softmax else None,
+        sample_weight=given.sample_weight,
+        ignore_index=options.ignore_index,
+        axis=options.axis if options.is_softmax else -1,
+        num_classes=logits.shape[options.axis] if options.is_softmax else None,
+    )
 
 
 # ---- one native call
@@ -464,7 +391,7 @@ def _moved_by_formula(options: Options, given: Operands, moved: Operands) -> Any
 
 def _jvp(of: Callable[[Operands], Any], given: Operands, moved: Operands) -> Any:
     """The tangent of a function of the operands that move; None where none does."""
-    names = [name for name in Operands._fields if _moves(getattr(moved, name))]
+    names = [name for name in Operands._fields[:-1] if _moves(getattr(moved, name))]
     if not names:
         return None
 

@@ -28,6 +28,11 @@ def instruction_set() -> str | None:
     Raises ValueError when CROSSENT_MAX_ISA names no instruction set.
     """
 
+def xla_ffi_handlers() -> dict[str, object]:
+    """
+    The losses as XLA calls them: handlers by the names to register them under.
+    """
+
 def get_num_threads() -> int:
     """How many threads a call may use."""
 

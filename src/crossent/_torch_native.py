@@ -17,6 +17,7 @@ it says so, and the general way raises. A compiled program cannot raise: there a
 makes its row NaN.
 """
 
+import math
 import os
 from typing import Any
 
@@ -117,44 +118,60 @@ def _fused(
     """The loss, or None; with the request "inplace" the logits become their gradient."""
     if torch.compiler.is_compiling():
         return _compiled(logits, labels, weight, sample_weight, normalizer, options)
-    if is_watched() or not (
-        native.core is not None
-        and is_plain(logits)
-        and is_plain(labels)
-        and (weight is None or is_plain(weight))
-        and (sample_weight is None or is_plain(sample_weight))
-    ):
+    tensors = logits, labels, weight, sample_weight
+    if native.core is None or is_watched() or not _takes(tensors, options):
         return None
-    if type(normalizer) is torch.Tensor and normalizer.ndim == 0:
-        normalizer = normalizer.item()
-    if normalizer is not None and type(normalizer) not in (float, int):
+    normalizer = None if normalizer is None else _number(normalizer)
+    differentiate = _C.is_grad_enabled() and _differentiate(*tensors)
+    if differentiate is None:
         return None
-    differentiate = False
-    if _C.is_grad_enabled():
-        differentiate = logits.requires_grad
-        if (
-            labels.requires_grad
-            or (weight is not None and weight.requires_grad)
-            or (sample_weight is not None and sample_weight.requires_grad)
-        ):
-            return None
     reduction = options[-1]
     dtype = _result_dtype(logits)
-    losses = gradient = None
+    losses: Any = None
+    gradient: Any = None
     if reduction == "none":
         losses = torch.empty(_rows(logits.shape, options), dtype=dtype, device=_CPU)
     elif differentiate:
         gradient = torch.empty_like(logits) if request is None else _overwritten(logits)
-    tensors = logits, labels, weight, sample_weight
     value = _call(tensors, normalizer, options, 1.0, losses, gradient)
     if value is None:
         return None
-    result = losses if losses is not None else value
+    if differentiate and gradient is logits:  # autograd will tell whoever needs them as they were
+        torch.autograd.graph.increment_version(logits)
     if differentiate:
-        if gradient is logits:  # so that autograd tells whoever wanted them as they were
-            torch.autograd.graph.increment_version(logits)
+        result = value if losses is None else losses
         return _apply(logits, (tensors, normalizer, options, result, gradient, dtype))
     return torch.scalar_tensor(value, dtype=dtype, device=_CPU) if losses is None else losses
+
+
+def _number(normalizer: Any) -> float:
+    """As a Python number; NaN, which no loss takes, for what is none."""
+    if type(normalizer) is torch.Tensor and normalizer.ndim == 0:
+        normalizer = normalizer.item()
+    return float(normalizer) if type(normalizer) in (float, int) else math.nan
+
+
+def _takes(tensors: tuple[Any, Any, Any, Any], options: _Options) -> bool:
+    """Whether the call may look at these; it sees by itself whether they fit."""
+    logits, labels, weight, sample_weight = tensors
+    axis, rank = options[1], logits.ndim
+    return (
+        is_plain(logits)
+        and is_plain(labels)
+        and (weight is None or is_plain(weight))
+        and (sample_weight is None or is_plain(sample_weight))
+        and logits.is_floating_point()
+        and rank <= _MOST_AXES
+        and (axis == -1 or (type(axis) is int and -rank <= axis < rank))
+    )
+
+
+def _differentiate(logits: Any, *others: Any) -> bool | None:
+    """Whether in the logits; None: in something else too."""
+    for other in others:
+        if other is not None and other.requires_grad:
+            return None
+    return bool(logits.requires_grad)
 
 
 class _FusedLoss(torch.autograd.Function):
@@ -181,12 +198,13 @@ class _FusedLoss(torch.autograd.Function):
             return torch.ops.crossent.linear_loss_gradient(upstream, *arguments), None
         if _C.is_grad_enabled() or is_watched() or not _is_plain_upstream(upstream):
             return _differentiable_gradient(tensors, ctx.normalizer, ctx.options, upstream), None
-        # Given away once; whoever got it may write to it, and a second backward computes anew.
-        if ctx.is_fresh:
-            ctx.is_fresh = False
-            if upstream.item() == 1:
-                return gradient.data, None
-        gradient = _gradient(tensors, ctx.normalizer, ctx.options, upstream)
+        # Given away once; whoever got it may write to it, and a second backward computes anew. So
+        # nobody else sees it yet, and with another upstream it is computed again where it is.
+        into = gradient.data if ctx.is_fresh else None
+        ctx.is_fresh = False
+        if into is not None and upstream.item() == 1:
+            return into, None
+        gradient = _gradient(tensors, ctx.normalizer, ctx.options, upstream, into)
         if gradient is None:
             raise ArgumentError(
                 "labels must stay as they are until backward is done; got others, that are not "
@@ -195,8 +213,8 @@ class _FusedLoss(torch.autograd.Function):
         return gradient, None
 
 
-# torch.autograd.Function.apply without its first lines, which are for torch.func, and a third of it.
-_apply = super(torch.autograd.Function, _FusedLoss).apply
+# Function.apply without its own lines, a third of its time: they are for torch.func.
+_apply: Any = super(torch.autograd.Function, _FusedLoss).apply
 
 
 def _written_over(ctx: Any, gradient: Any, upstream: Any) -> Any:
@@ -272,7 +290,10 @@ def _call(
         if type(axis) is not int or not -rank <= axis < rank:
             return None
         # Arrays of the shape of the logits are looked at with the classes last.
-        strides, into = strides or logits.stride(), None if gradient is None else into or gradient.stride()
+        strides, into = (
+            strides or logits.stride(),
+            None if gradient is None else into or gradient.stride(),
+        )
         if len(labels_shape) == rank:
             labels_strides = _last(labels_strides or labels.stride(), axis)
             labels_shape = _last(labels_shape, axis)
@@ -307,9 +328,12 @@ def _call(
         into,
         invalid_is_nan,
     )
+    value: float | None
     if is_softmax:
-        return native.core.softmax_loss_at(*places, temperature, softcap, z_loss, *results)
-    return native.core.sigmoid_loss_at(*places, *results)
+        value = native.core.softmax_loss_at(*places, temperature, softcap, z_loss, *results)
+    else:
+        value = native.core.sigmoid_loss_at(*places, *results)
+    return value
 
 
 def _place(tensor: Any) -> tuple[int, int, Any, Any]:
@@ -337,12 +361,13 @@ def _gradient(
     normalizer: float | None,
     options: _Options,
     upstream: Any,
+    into: Any = None,
     *,
     invalid_is_nan: bool = False,
 ) -> Any:
-    """The gradient in the logits, in new memory; None as in `_call`."""
+    """The gradient in the logits, in new memory unless some is given; None as in `_call`."""
     logits, losses = tensors[0], None
-    gradient = torch.empty_like(logits)
+    gradient = torch.empty_like(logits) if into is None else into
     if options[0] and options[-1] == "none":  # the kernel wants a place for the losses
         losses = torch.empty(_rows(logits.shape, options), dtype=_result_dtype(logits), device=_CPU)
     value = _call(
@@ -426,7 +451,8 @@ class _NativeFunctions(_torch_formula.Functions):
     ) -> RowStatistics:
         if not (is_plain(logits) and is_plain(labels) and logits.ndim <= _MOST_AXES):
             return super().row_statistics(logits, labels, class_weight, options)
-        stacked = _Statistics.apply(logits, labels, class_weight, options)
+        apply: Any = _Statistics.apply
+        stacked = apply(logits, labels, class_weight, options)
         return RowStatistics(*stacked.unbind())
 
     def hide(self, scores: Any, idle: Any, fill: float) -> Any:
@@ -477,8 +503,10 @@ class _Statistics(torch.autograd.Function):
         create_graph = _C.is_grad_enabled()
         with torch.enable_grad():
             xp = _torch_formula.namespace(*arrays)
-            hidden = xp.hide(logits, (upstream == 0).all(dim=0), 0.0)
-            stacked = torch.stack(xp.row_statistics(hidden, labels, class_weight, options))
+            x = logits
+            if not _C._functorch.is_legacy_batchedtensor(upstream):
+                x = xp.hide(x, (upstream == 0).all(dim=0), 0.0)
+            stacked = torch.stack(xp.row_statistics(x, labels, class_weight, options))
             inputs = [a for a, w in zip(arrays, wanted, strict=True) if w]
             gradients = iter(
                 torch.autograd.grad(
@@ -576,9 +604,7 @@ def _fits(logits: Any, labels: Any, weight: Any, sample_weight: Any, options: _O
 
 def _broadcasts(shape: Any, rows: Any) -> bool:
     """Whether weights go with the rows from the leading axes."""
-    return len(shape) <= len(rows) and all(
-        n in (1, m) for n, m in zip(shape, rows, strict=False)
-    )
+    return len(shape) <= len(rows) and all(n in (1, m) for n, m in zip(shape, rows, strict=False))
 
 
 @torch.library.custom_op("crossent::linear_loss", mutates_args=(), device_types="cpu")
@@ -638,7 +664,10 @@ def _linear_loss_gradient(
     )
     tensors = logits, labels, weight, sample_weight
     divisor = None if normalizer is None else normalizer.item()
-    return _answer(_gradient(tensors, divisor, options, upstream, invalid_is_nan=True))
+    gradient: torch.Tensor = _answer(
+        _gradient(tensors, divisor, options, upstream, invalid_is_nan=True)
+    )
+    return gradient
 
 
 def _answer(of_kernel: Any) -> Any:

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from crossent import _checks, _jax_native, _numpy_native
+from crossent._jax_formula import class_ids as class_ids
 from crossent._jax_formula import has_float64
 from crossent._jax_formula import namespace as namespace
 from crossent._jax_formula import result_dtype as result_dtype
@@ -42,6 +43,8 @@ def as_array(name: str, value: Any) -> Any:
     """The argument as an array of its own dtype; lists of numbers by NumPy's rules."""
     if is_own(value):
         return value
+    if type(value).__module__.startswith("keras."):  # a Variable; NumPy would lose its gradient
+        return as_array(name, value.value)
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise DTypeError(
             f"{name} must be a plain array; got one with masked entries. Leave those rows out, or "
@@ -109,19 +112,6 @@ def _at_hand(array: Any) -> bool:
     return array.is_fully_addressable and all(d.platform == "cpu" for d in array.devices())
 
 
-def class_ids(labels: Any, ignored: int | None) -> tuple[Any, Any]:
-    """Class ids, 0 where ignored, -1 where they are fractions; and the kept rows."""
-    kept = None if ignored is None else labels != ignored
-    if kept is not None:
-        labels = jnp.where(kept, labels, 0)
-    ids = jnp.asarray(labels)
-    if jnp.issubdtype(ids.dtype, jnp.floating):
-        ids = jnp.where(ids == jnp.floor(ids), ids, -1)
-    if not jnp.issubdtype(ids.dtype, jnp.integer):
-        ids = ids.astype(jnp.int32)
-    return ids, None if kept is None else jnp.asarray(kept)
-
-
 def kernel_for(array: Any) -> str:
     """Which kernel scores this array."""
     traced = isinstance(array, jax.core.Tracer) or not is_own(array)
@@ -183,14 +173,15 @@ def fused_softmax_loss(
     options = Options(
         True,
         axis,
-        reduction != "none",
+        reduction,
+        divisor is not None,
         smoothing,
         ignore_index,
         temperature,
         softcap,
         z_loss,
     )
-    return _fused(options, reduction, Operands(logits, labels, weights, of_rows, divisor))
+    return _fused(options, Operands(logits, labels, weights, of_rows, divisor))
 
 
 def fused_sigmoid_loss(
@@ -223,15 +214,15 @@ def fused_sigmoid_loss(
     if weights is not None:
         check_values(_checks.pos_weight_values, weights)
         weights = weights.reshape(()) if weights.shape == (1,) else weights
-    options = Options(False, 0, reduction != "none", smoothing, ignore_index)
+    options = Options(False, 0, reduction, divisor is not None, smoothing, ignore_index)
     given = Operands(logits, labels.reshape(rows), weights, of_rows, divisor)
-    return _fused(options, reduction, given)
+    return _fused(options, given)
 
 
-@partial(jax.jit, static_argnums=(0, 1), inline=True)
-def _fused(options: Options, reduction: str, given: Operands) -> Any:
-    if reduction in ("mean", "mean_all") and given.normalizer is None:
-        divisor = _jax_native.denominator(options, given, reduction == "mean_all")
+@partial(jax.jit, static_argnums=0, inline=True)
+def _fused(options: Options, given: Operands) -> Any:
+    if options.reduction in ("mean", "mean_all") and not options.own_normalizer:
+        divisor = jax.lax.stop_gradient(_jax_native.denominator(options, given))
         given = given._replace(normalizer=divisor)
     return _jax_native.loss(options, _jax_native.aligned(given))
 

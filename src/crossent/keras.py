@@ -23,8 +23,8 @@ from keras.src.backend import get_keras_mask
 from crossent import losses
 from crossent.errors import ArgumentError, OptionError
 
-# What changes the loss in training, and would not be reported: see `Loss.for_eval`.
-_TRAINING_ONLY = ("label_smoothing", "class_weight", "pos_weight", "z_loss")
+# What a loss has for training only: see `Loss.for_eval`, and that of PyTorch.
+_TRAINING_ONLY = ("label_smoothing", "class_weight")
 
 
 @keras.saving.register_keras_serializable(package="crossent")
@@ -132,9 +132,9 @@ class Loss(keras.losses.Loss):  # type: ignore[misc] # Keras ships no types
         return self.loss(labels=_own(y_true), **{self.scores: _own(y_pred)}, **options)
 
     def for_eval(self) -> "Loss":
-        """The same loss without smoothing, class weights and z-loss.
+        """The same loss without label smoothing and class weights, as a number to report.
 
-        For numbers to report and compare; Keras itself validates with the loss of training.
+        Keras itself validates with the loss of training.
         """
         kept = {key: value for key, value in self.options.items() if key not in _TRAINING_ONLY}
         return type(self)(self.loss, self.scores, name=self.name, **kept)

@@ -145,8 +145,8 @@ class Loss(torch.nn.Module):
         inplace: overwrite the logits with their gradient, so that a training step needs no further
             memory of that size. For logits that are computed by a layer and read by nobody else:
             autograd raises where something else needs them again. Only the linear losses
-            (`softmax_cross_entropy`, `sigmoid_cross_entropy`) on a CPU in eager and with a reduction
-            do it; elsewhere the result is the same and the logits stay.
+            (`softmax_cross_entropy`, `sigmoid_cross_entropy`) on a CPU in eager and with a
+            reduction do it; elsewhere the result is the same and the logits stay.
         **options: the loss's own arguments. Tensors become buffers: they move with the module and
             are saved with it.
 
@@ -217,12 +217,17 @@ class Loss(torch.nn.Module):
         if scores is not None:
             given[self.scores] = scores
         if self.inplace and not torch.compiler.is_compiling():
-            owner, form = getattr(self.loss, "fused_form", (None, None))
-            if owner is self.loss and "labels" not in given:
-                value = form("inplace", {**given, "labels": labels})
-                if value is not None:
-                    return value
+            value = self._overwriting(labels, given)
+            if value is not None:
+                return value
         return self.loss(labels=labels, **given)
+
+    def _overwriting(self, labels: Any, given: dict[str, Any]) -> Any:
+        """The loss, with the logits overwritten; None where it has no such form."""
+        owner, form = getattr(self.loss, "fused_form", (None, None))
+        if form is None or owner is not self.loss:  # functools.wraps copies the form
+            return None
+        return form("inplace", {**given, "labels": labels})
 
     def for_eval(self) -> "Loss":
         """The same loss without label smoothing and class weights, as a number to report."""
