@@ -332,6 +332,7 @@ WEIGHTED = {
     [
         (xe.softmax_cross_entropy, WEIGHTED),
         (xe.sigmoid_cross_entropy, {"labels": Z.astype(np.float64), "pos_weight": W}),
+        (xe.softmax_cross_entropy, {"labels": Y, "class_weight": W, "reduction": "sum"}),
         (xe.focal_loss, {"labels": Q, "class_weight": W}),
         (xe.binary_focal_loss, {"labels": Z.astype(np.float64), "sample_weight": ROW_WEIGHT}),
     ],
@@ -349,10 +350,29 @@ def test_gradients_of_labels_and_weights(loss, options, mode):
 
     ours = (tf.function(gradients) if mode == "function" else gradients)(arrays)
     for name, array in arrays.items():
+        if not array.dtype.is_floating:
+            assert ours[name] is None
+            continue
+        assert isinstance(ours[name], tf.Tensor)  # no IndexedSlices
         given = {k: v.numpy() for k, v in arrays.items()}
         _, expected = xe.numpy.value_and_grad(loss, wrt=name, **given, **others)
         assert ours[name].dtype == array.dtype
         assert_close(ours[name], expected, 1e-11)
+
+
+@pytest.mark.parametrize("mode", ["eager", "function"])
+def test_gradient_of_the_probabilities_of_one_row(mode):
+    p = tf.constant([0.2, 0.5, 0.3])
+
+    def gradient(p):
+        with tf.GradientTape() as tape:
+            tape.watch(p)
+            value = xe.softmax_cross_entropy(labels=1, probs=p)
+        return tape.gradient(value, p)
+
+    ours = (tf.function(gradient) if mode == "function" else gradient)(p)
+    assert isinstance(ours, tf.Tensor)
+    np.testing.assert_allclose(ours, [0, -2, 0], rtol=1e-6)
 
 
 def test_class_ids_and_normalizer_have_no_gradient():

@@ -52,7 +52,6 @@ class _Functions(Formula):
     ones_like = staticmethod(tf.ones_like)
     result_dtype = staticmethod(result_dtype)
     stop_gradient = staticmethod(tf.stop_gradient)
-    take = staticmethod(tf.gather)
     tanh = staticmethod(tf.tanh)
     zeros_like = staticmethod(tf.zeros_like)
 
@@ -83,8 +82,14 @@ class _Functions(Formula):
         order.insert(destination % rank, source % rank)
         return x if order == list(range(rank)) else tf.transpose(x, order)
 
+    # One more axis before: along the first one the gradient of `gather` would be IndexedSlices.
+
     def pick(self, values: Any, ids: Any) -> Any:
-        return tf.gather(values, ids, axis=-1, batch_dims=ids.shape.rank)
+        rows, of_rows = tf.expand_dims(values, 0), tf.expand_dims(ids, 0)
+        return tf.squeeze(tf.gather(rows, of_rows, axis=-1, batch_dims=ids.shape.rank + 1), 0)
+
+    def take(self, table: Any, ids: Any) -> Any:
+        return tf.squeeze(tf.gather(tf.expand_dims(table, 0), ids, axis=1), 0)
 
     def reshape(self, x: Any, shape: Any) -> Any:
         return tf.reshape(x, [-1 if length is None else length for length in shape])
