@@ -320,8 +320,9 @@ def _softmax_parts(xp: Any, logits: Any, options: RowOptions) -> _Softmax:
     exp = xp.exp(gap)
     if options.compensate:
         exp = exp * (1 + _lost_by_subtraction(xp, x, peak) / options.temperature)
-    poison = peak - peak
-    # As a factor it poisons a derivative too: that of exp(x_j - inf) would be 0.
+    # A constant: its derivative 1 - 1, added up in an unlucky order, would absorb those of
+    # confident rows. As a factor it poisons derivatives: that of exp(x_j - inf) would be 0.
+    poison = xp.stop_gradient(peak - peak)
     rest = xp.sum(xp.where(at_peak, 0.0, exp), axis=-1, keepdims=True) * (1 + poison)
     return _Softmax(peak, gap, exp, rest, poison, slope, x == -xp.inf)
 
