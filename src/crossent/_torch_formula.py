@@ -53,7 +53,9 @@ class Functions(Formula):
         return torch.amax(x, dim=axis)
 
     def sum(self, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-        return x.sum() if axis is None else x.sum(dim=axis, keepdim=keepdims)
+        if axis == ():  # no axis; to PyTorch it means all of them
+            return x
+        return torch.sum(x, dim=axis, keepdim=keepdims)
 
     def where(self, condition: Any, x: Any, y: Any) -> Any:
         if isinstance(x, torch.Tensor) or isinstance(y, torch.Tensor):
