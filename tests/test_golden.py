@@ -1,8 +1,8 @@
 """TensorFlow's and Keras' own results (tests/golden): tf_compat returns them, or means to differ.
 
 Every case runs on NumPy, those with derivatives on the other libraries too, in their usual form and
-within the same tolerances. A case in golden_deviations.toml states what is returned instead, part by part; every other part
-must still be TensorFlow's, and a part that no longer differs fails.
+within the same tolerances. A case in golden_deviations.toml states what is returned instead, part
+by part; every other part must still be TensorFlow's, and a part that no longer differs fails.
 """
 
 import json
@@ -179,7 +179,11 @@ class Jax(NumPy):
 
         tensors = on(self.way, kwargs)
         xs = [tensors.pop(name) for name in names]
-        value, pull = jax.vjp(lambda *xs: function(**dict(zip(names, xs)), **tensors), *xs)
+
+        def of(*xs):
+            return function(**dict(zip(names, xs, strict=True)), **tensors)
+
+        value, pull = jax.vjp(of, *xs)
         up = jax.numpy.ones_like(value) if up is None else jax.numpy.asarray(up, value.dtype)
         return value, pull(up)
 
@@ -194,22 +198,22 @@ class TensorFlow(NumPy):
         return self.way.array(value), [self.way.array(gradient) for gradient in gradients]
 
     def hessian_product(self, function, kwargs, wrt, up, v):
-        import tensorflow
+        import tensorflow as tf
 
         tensors = on(self.way, kwargs)
-        with tensorflow.GradientTape() as tape:
+        with tf.GradientTape() as tape:
             tape.watch(tensors[wrt])
             _, (gradient,) = self.differentiated(function, tensors, [wrt], up)
         return self.way.array(tape.gradient(gradient, tensors[wrt], self.way.tensor(v)))
 
     def differentiated(self, function, tensors, names, up):
-        import tensorflow
+        import tensorflow as tf
 
         xs = [tensors[name] for name in names]
-        with tensorflow.GradientTape() as tape:
+        with tf.GradientTape() as tape:
             tape.watch(xs)
             value = function(**tensors)
-        up = None if up is None else tensorflow.cast(self.way.tensor(up), value.dtype)
+        up = None if up is None else tf.cast(self.way.tensor(up), value.dtype)
         return value, tape.gradient(value, xs, up, unconnected_gradients="zero")
 
 
