@@ -153,39 +153,51 @@ class Torch(NumPy):
 
 
 class Jax(NumPy):
-    """jax.vjp, and jax.jvp of it for the Hessian product."""
+    """jax.vjp, and jax.jvp of it for the Hessian product; compiled, as programs for JAX are.
+
+    So every array is traced, and nothing can look at values.
+    """
 
     way = frontends.Jax()
 
     def widths(self, case):
-        wide = "float64" in json.dumps(case) or "int64" in json.dumps(case)
+        wide = any(f'"{dtype}"' in json.dumps(case) for dtype in ("float64", "int64"))
         return frontends.JaxX64()._widths() if wide else nullcontext()
 
     def gradients(self, function, kwargs, names, up):
-        value, gradients = self.differentiated(function, kwargs, names, up)
+        value, gradients = self.compiled(
+            kwargs, lambda tensors: self.differentiated(function, tensors, names, up)
+        )
         return self.way.array(value), [self.way.array(gradient) for gradient in gradients]
 
     def hessian_product(self, function, kwargs, wrt, up, v):
         import jax
 
-        def slope(x):
-            return self.differentiated(function, {**kwargs, wrt: x}, [wrt], up)[1][0]
+        def product(tensors):
+            def slope(x):
+                return self.differentiated(function, {**tensors, wrt: x}, [wrt], up)[1][0]
 
-        x, v = self.way.tensor(kwargs[wrt]), self.way.tensor(v)
-        return self.way.array(jax.jvp(slope, (x,), (v,))[1])
+            return jax.jvp(slope, (tensors[wrt],), (self.way.tensor(v),))[1]
 
-    def differentiated(self, function, kwargs, names, up):
+        return self.way.array(self.compiled(kwargs, product))
+
+    def differentiated(self, function, tensors, names, up):
         import jax
 
-        tensors = on(self.way, kwargs)
-        xs = [tensors.pop(name) for name in names]
+        others = {name: value for name, value in tensors.items() if name not in names}
 
         def of(*xs):
-            return function(**dict(zip(names, xs, strict=True)), **tensors)
+            return function(**dict(zip(names, xs, strict=True)), **others)
 
-        value, pull = jax.vjp(of, *xs)
+        value, pull = jax.vjp(of, *(tensors[name] for name in names))
         up = jax.numpy.ones_like(value) if up is None else jax.numpy.asarray(up, value.dtype)
         return value, pull(up)
+
+    def compiled(self, kwargs, function):
+        import jax
+
+        tensors, others = self.way._split(kwargs)
+        return jax.jit(lambda tensors: function({**tensors, **others}))(tensors)
 
 
 class TensorFlow(NumPy):
@@ -194,7 +206,7 @@ class TensorFlow(NumPy):
     way = frontends.TensorFlow()
 
     def gradients(self, function, kwargs, names, up):
-        value, gradients, _ = self.differentiated(function, on(self.way, kwargs), names, up)
+        value, gradients = self.differentiated(function, on(self.way, kwargs), names, up)
         return self.way.array(value), [self.way.array(gradient) for gradient in gradients]
 
     def hessian_product(self, function, kwargs, wrt, up, v):
