@@ -1,15 +1,18 @@
 """TensorFlow's and Keras' own results (tests/golden): tf_compat returns them, or means to differ.
 
-A case in golden_deviations.toml states what is returned instead, part by part; every other part
-must still be TensorFlow's, and a part that no longer differs fails.
+Every case runs on NumPy, those with derivatives on the other libraries too, in their usual form and
+within the same tolerances. A case in golden_deviations.toml states what is returned instead, part
+by part; every other part must still be TensorFlow's, and a part that no longer differs fails.
 """
 
 import json
 import re
 import tomllib
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
+import frontends
 import numpy as np
 import pytest
 
@@ -85,37 +88,157 @@ def called(case):
     return lambda **kwargs: target(**init)(**kwargs)
 
 
-def run(case):
+def run(case, library):
     """Value, gradients and Hessian product of a case, by the names of their parts."""
     function, kwargs = called(case), arguments(case)
     args = [decoded(argument) for argument in case.get("args", [])]
-    result = {"value": function(*args, **kwargs)}
-    if case.get("grad_wrt"):
-        result["grads"] = gradients(case, function, kwargs)
+    if not case.get("grad_wrt"):
+        return {"value": function(*args, **kwargs)}
+    up = decoded(case["cotangent"]) if "cotangent" in case else None
+    names = case["grad_wrt"]
+    value, gradients = library.gradients(function, kwargs, names, up)
+    result = {"value": value, "grads": dict(zip(names, gradients, strict=True))}
     if "hvp" in case:
-        result["hvp"] = hessian_product(case, function, kwargs)
+        wrt, v = case["hvp"]["wrt"], decoded(case["hvp"]["v"])
+        result["hvp"] = library.hessian_product(function, kwargs, wrt, up, v)
     return result
 
 
-def gradients(case, function, kwargs):
-    names = case["grad_wrt"]
-    value, found = value_and_grad(function, wrt=names, upstream=upstream(case), **kwargs)
-    np.testing.assert_array_equal(value, function(**kwargs))
-    return dict(zip(names, found, strict=True))
+class NumPy:
+    """The derivatives of a function of NumPy arrays; another library's class takes those too."""
+
+    def widths(self, case):
+        return nullcontext()
+
+    def gradients(self, function, kwargs, names, up):
+        value, gradients = value_and_grad(function, wrt=names, upstream=up, **kwargs)
+        np.testing.assert_array_equal(value, function(**kwargs))
+        return value, gradients
+
+    def hessian_product(self, function, kwargs, wrt, up, v):
+        def slope(**inner):
+            _, gradient = value_and_grad(function, wrt=wrt, upstream=up, **inner)
+            return (gradient * v).sum()
+
+        return value_and_grad(slope, wrt=wrt, **kwargs)[1]
 
 
-def hessian_product(case, function, kwargs):
-    wrt, v = case["hvp"]["wrt"], decoded(case["hvp"]["v"])
+class Torch(NumPy):
+    """torch.autograd.grad, and once more for the Hessian product."""
 
-    def slope(**inner):
-        _, gradient = value_and_grad(function, wrt=wrt, upstream=upstream(case), **inner)
-        return (gradient * v).sum()
+    way = frontends.Torch()
 
-    return value_and_grad(slope, wrt=wrt, **kwargs)[1]
+    def gradients(self, function, kwargs, names, up):
+        value, gradients, _ = self.differentiated(function, kwargs, names, up)
+        return self.way.array(value), [self.way.array(gradient) for gradient in gradients]
+
+    def hessian_product(self, function, kwargs, wrt, up, v):
+        import torch
+
+        _, (gradient,), (x,) = self.differentiated(function, kwargs, [wrt], up)
+        (product,) = torch.autograd.grad(gradient, x, self.way.tensor(v))
+        return self.way.array(product)
+
+    def differentiated(self, function, kwargs, names, up):
+        import torch
+
+        tensors = on(self.way, kwargs)
+        xs = [tensors[name].requires_grad_() for name in names]
+        value = function(**tensors)
+        up = torch.ones_like(value) if up is None else self.way.tensor(up).to(value.dtype)
+        if not value.requires_grad:
+            return value, [torch.zeros_like(x) for x in xs], xs
+        gradients = torch.autograd.grad(value, xs, up, create_graph=True, materialize_grads=True)
+        return value, gradients, xs
 
 
-def upstream(case):
-    return decoded(case["cotangent"]) if "cotangent" in case else None
+class Jax(NumPy):
+    """jax.vjp, and jax.jvp of it for the Hessian product; compiled, as programs for JAX are.
+
+    So every array is traced, and nothing can look at values.
+    """
+
+    way = frontends.Jax()
+
+    def widths(self, case):
+        wide = any(f'"{dtype}"' in json.dumps(case) for dtype in ("float64", "int64"))
+        return frontends.JaxX64()._widths() if wide else nullcontext()
+
+    def gradients(self, function, kwargs, names, up):
+        value, gradients = self.compiled(
+            kwargs, lambda tensors: self.differentiated(function, tensors, names, up)
+        )
+        return self.way.array(value), [self.way.array(gradient) for gradient in gradients]
+
+    def hessian_product(self, function, kwargs, wrt, up, v):
+        import jax
+
+        def product(tensors):
+            def slope(x):
+                return self.differentiated(function, {**tensors, wrt: x}, [wrt], up)[1][0]
+
+            return jax.jvp(slope, (tensors[wrt],), (self.way.tensor(v),))[1]
+
+        return self.way.array(self.compiled(kwargs, product))
+
+    def differentiated(self, function, tensors, names, up):
+        import jax
+
+        others = {name: value for name, value in tensors.items() if name not in names}
+
+        def of(*xs):
+            return function(**dict(zip(names, xs, strict=True)), **others)
+
+        value, pull = jax.vjp(of, *(tensors[name] for name in names))
+        up = jax.numpy.ones_like(value) if up is None else jax.numpy.asarray(up, value.dtype)
+        return value, pull(up)
+
+    def compiled(self, kwargs, function):
+        import jax
+
+        tensors, others = self.way._split(kwargs)
+        return jax.jit(lambda tensors: function({**tensors, **others}))(tensors)
+
+
+class TensorFlow(NumPy):
+    """tf.GradientTape, and a tape around it for the Hessian product."""
+
+    way = frontends.TensorFlow()
+
+    def gradients(self, function, kwargs, names, up):
+        value, gradients = self.differentiated(function, on(self.way, kwargs), names, up)
+        return self.way.array(value), [self.way.array(gradient) for gradient in gradients]
+
+    def hessian_product(self, function, kwargs, wrt, up, v):
+        import tensorflow as tf
+
+        tensors = on(self.way, kwargs)
+        with tf.GradientTape() as tape:
+            tape.watch(tensors[wrt])
+            _, (gradient,) = self.differentiated(function, tensors, [wrt], up)
+        return self.way.array(tape.gradient(gradient, tensors[wrt], self.way.tensor(v)))
+
+    def differentiated(self, function, tensors, names, up):
+        import tensorflow as tf
+
+        xs = [tensors[name] for name in names]
+        with tf.GradientTape() as tape:
+            tape.watch(xs)
+            value = function(**tensors)
+        up = None if up is None else tf.cast(self.way.tensor(up), value.dtype)
+        return value, tape.gradient(value, xs, up, unconnected_gradients="zero")
+
+
+def on(way, value):
+    """The same with every NumPy array in it as the library's own."""
+    if isinstance(value, dict):
+        return {name: on(way, item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [on(way, item) for item in value]
+    return way.tensor(value) if isinstance(value, np.ndarray) else value
+
+
+LIBRARIES = {"numpy": NumPy(), "torch": Torch(), "jax": Jax(), "tensorflow": TensorFlow()}
 
 
 def is_deprecated(case):
@@ -128,17 +251,15 @@ def is_deprecated(case):
     )
 
 
-def outcome(case):
+def outcome(case, library):
     """What `run` returns or the error it raises; it warns exactly where the case should."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             replicas = [f"device:{i}" for i in range(case.get("replicas", 0))]
-            if replicas:
-                with tf.distribute.MirroredStrategy(replicas).scope():
-                    result = run(case)
-            else:
-                result = run(case)
+            scope = tf.distribute.MirroredStrategy(replicas).scope() if replicas else nullcontext()
+            with scope, library.widths(case):
+                result = run(case, library)
         except Exception as error:  # its class is compared below
             result = error
     categories = {warning.category for warning in caught}
@@ -198,11 +319,22 @@ def tensor_like(expected, data):
 
 
 TENSOR_CASES = [case for case in CASES.values() if case["kind"] != "collections"]
+DIFFERENTIATED_CASES = [case for case in TENSOR_CASES if case.get("grad_wrt")]
 
 
 @pytest.mark.parametrize("case", TENSOR_CASES, ids=lambda case: case["id"])
 def test_case(case):
-    result = outcome(case)
+    assert_golden(case, "numpy")
+
+
+@pytest.mark.parametrize("library", ["torch", "jax", "tensorflow"])
+@pytest.mark.parametrize("case", DIFFERENTIATED_CASES, ids=lambda case: case["id"])
+def test_case_with_derivatives(case, library):
+    assert_golden(case, library)
+
+
+def assert_golden(case, library):
+    result = outcome(case, LIBRARIES[library])
     deviation = DEVIATIONS.get(case["id"], {})
     replaced = PARTS & deviation.keys()
     for part, expected in case["expect"].items():

@@ -152,7 +152,8 @@ class _Functions(Formula):
         return jnp.asarray(x, self.wide)
 
     def returned(self, x: Any, dtype: Any) -> Any:
-        return x.astype(dtype)
+        # NumPy's float64 beside JAX's arrays is float32, unless 64-bit numbers are enabled.
+        return jnp.asarray(x, jax.dtypes.canonicalize_dtype(dtype))
 
     def integer(self, x: Any) -> bool:
         return bool(jnp.issubdtype(x.dtype, jnp.integer))

@@ -224,10 +224,6 @@ def widen(x: Any) -> np.ndarray:
     return np.asarray(x, np.float64, order="C")
 
 
-def rounded(x: Any, dtype: Any) -> Any:
-    return x if dtype == np.float64 else x.astype(dtype).astype(np.float64)
-
-
 def returned(x: Any, dtype: Any) -> Any:
     return np.asarray(x).astype(dtype)[()]
 
@@ -251,7 +247,6 @@ def plain() -> SimpleNamespace:
         count=lambda x: widen(np.size(x)),
         hide=lambda scores, idle, fill: scores,
         widen=widen,
-        rounded=rounded,
         returned=returned,
         total=total,
         stop_gradient=lambda x: x,

@@ -65,8 +65,6 @@ def traced() -> SimpleNamespace:
 
     widen = primitive(plain.widen)
     defvjp(widen, lambda ans, x: lambda g: g)
-    rounded = primitive(plain.rounded)
-    defvjp(rounded, lambda ans, x, dtype: lambda g: g)
     returned = primitive(plain.returned)
     defvjp(returned, lambda ans, x, dtype: lambda g: g)
 
@@ -149,7 +147,6 @@ def traced() -> SimpleNamespace:
         pick=pick,
         take=take,
         widen=widen,
-        rounded=rounded,
         returned=returned,
         total=total,
         stop_gradient=stripped,

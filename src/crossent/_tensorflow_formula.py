@@ -48,7 +48,6 @@ class _Functions(Formula):
     expm1 = staticmethod(tf.math.expm1)
     isfinite = staticmethod(tf.math.is_finite)
     isnan = staticmethod(tf.math.is_nan)
-    log1p = staticmethod(tf.math.log1p)
     ones_like = staticmethod(tf.ones_like)
     result_dtype = staticmethod(result_dtype)
     stop_gradient = staticmethod(tf.stop_gradient)
@@ -76,10 +75,14 @@ class _Functions(Formula):
     def max(self, x: Any, axis: int) -> Any:
         return tf.reduce_max(x, axis=axis)
 
-    def moveaxis(self, x: Any, source: int, destination: int) -> Any:
+    def moveaxis(self, x: Any, source: Any, destination: Any) -> Any:
         rank = x.shape.rank
-        order = [axis for axis in range(rank) if axis != source % rank]
-        order.insert(destination % rank, source % rank)
+        sources = source if isinstance(source, tuple) else (source,)
+        destinations = destination if isinstance(destination, tuple) else (destination,)
+        moved = {d % rank: s % rank for s, d in zip(sources, destinations, strict=True)}
+        order = [axis for axis in range(rank) if axis not in moved.values()]
+        for to in sorted(moved):
+            order.insert(to, moved[to])
         return x if order == list(range(rank)) else tf.transpose(x, order)
 
     # One more axis before: along the first one the gradient of `gather` would be IndexedSlices.
@@ -127,6 +130,12 @@ class _Functions(Formula):
         zero = x == 0
         steep = self._steep(zero, x) - self.inf
         return tf.math.log(self.where(zero, 1.0, x)) + self.where(zero, steep, 0.0)
+
+    def log1p(self, x: Any) -> Any:
+        """log(1 + x), with the same rule at x = -1."""
+        end = x == -1
+        steep = self._steep(end, 1 + x) - self.inf
+        return tf.math.log1p(self.where(end, 0.0, x)) + self.where(end, steep, 0.0)
 
     def power(self, x: Any, q: float) -> Any:
         """x^q, 0 < q <= 1, with the same rule at x = 0."""

@@ -35,7 +35,6 @@ class Functions(Formula):
     expm1 = staticmethod(torch.expm1)
     isfinite = staticmethod(torch.isfinite)
     isnan = staticmethod(torch.isnan)
-    log1p = staticmethod(torch.log1p)
     moveaxis = staticmethod(torch.movedim)
     ones_like = staticmethod(torch.ones_like)
     reshape = staticmethod(torch.reshape)
@@ -53,7 +52,9 @@ class Functions(Formula):
         return torch.amax(x, dim=axis)
 
     def sum(self, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-        return x.sum() if axis is None else x.sum(dim=axis, keepdim=keepdims)
+        if axis == ():  # no axis; to PyTorch it means all of them
+            return x
+        return torch.sum(x, dim=axis, keepdim=keepdims)
 
     def where(self, condition: Any, x: Any, y: Any) -> Any:
         if isinstance(x, torch.Tensor) or isinstance(y, torch.Tensor):
@@ -104,6 +105,12 @@ class Functions(Formula):
         zero = x == 0
         steep = _steep(zero, x) - math.inf
         return torch.log(torch.where(zero, 1.0, x)) + torch.where(zero, steep, 0.0)
+
+    def log1p(self, x: Any) -> Any:
+        """log(1 + x), with the same rule at x = -1."""
+        end = x == -1
+        steep = _steep(end, 1 + x) - math.inf
+        return torch.log1p(torch.where(end, 0.0, x)) + torch.where(end, steep, 0.0)
 
     def power(self, x: Any, q: float) -> Any:
         """x^q, 0 < q <= 1, with the same rule at x = 0."""

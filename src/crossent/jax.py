@@ -81,6 +81,11 @@ def dtype_name(array: Any) -> str:
     return str(array.dtype)
 
 
+def dtype(name: str) -> Any:
+    """The dtype of a name that `dtype_name` gives; 32 bits of 64 where JAX has no more."""
+    return jax.dtypes.canonicalize_dtype(name)
+
+
 def shape(array: Any) -> tuple[int, ...]:
     """The lengths of the axes."""
     return tuple(array.shape)

@@ -20,7 +20,7 @@ from crossent._numpy_native import fused_softmax_loss as fused_softmax_loss
 from crossent._numpy_plain import result_dtype as result_dtype
 from crossent._numpy_traced import autograd, is_traced, namespace, stripped, without_gradient
 from crossent._threads import register_with_threadpoolctl as register_with_threadpoolctl
-from crossent.errors import ArgumentError, DTypeError, ShapeError
+from crossent.errors import ArgumentError, DTypeError, MissingLibraryError, ShapeError
 
 # autograd numbers nested traces in one counter for all threads: two at once could share a number.
 # So gradients of several threads wait for each other, and a loss must not wait for such a thread.
@@ -213,14 +213,23 @@ def dtype_name(array: Any) -> str:
     return {"U": "str", "S": "bytes"}.get(array.dtype.kind, str(array.dtype.name))
 
 
+def dtype(name: str) -> Any:
+    """The dtype of a name that `dtype_name` gives."""
+    if name != "bfloat16":
+        return np.dtype(name)
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise MissingLibraryError(
+            "bfloat16 must come from the package ml_dtypes; got no such package. Run: pip install "
+            "ml_dtypes"
+        ) from None
+    return np.dtype(ml_dtypes.bfloat16)
+
+
 def shape(array: Any) -> tuple[int, ...]:
     """The lengths of the axes."""
     return tuple(array.shape)
-
-
-def checked(array: Any) -> Any:
-    """The values as a plain array."""
-    return stripped(array)
 
 
 def check_values(check: Callable[..., None], *arguments: Any) -> bool:

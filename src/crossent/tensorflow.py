@@ -23,6 +23,7 @@ __all__ = [
     "as_scores",
     "check_values",
     "class_ids",
+    "dtype",
     "dtype_name",
     "fused_sigmoid_loss",
     "fused_softmax_loss",
@@ -95,6 +96,11 @@ def as_floats(array: Any) -> Any:
 def dtype_name(array: Any) -> str:
     """The dtype as `_checks` knows it."""
     return str(array.dtype.name)
+
+
+def dtype(name: str) -> Any:
+    """The dtype of a name that `dtype_name` gives."""
+    return tf.as_dtype(name)
 
 
 def shape(array: Any) -> tuple[int, ...]:

@@ -77,6 +77,11 @@ def dtype_name(array: Any) -> str:
     return _NAMES.get(array.dtype) or str(array.dtype).rpartition(".")[2]
 
 
+def dtype(name: str) -> Any:
+    """The dtype of a name that `dtype_name` gives."""
+    return getattr(torch, name)
+
+
 def shape(array: Any) -> tuple[int, ...]:
     """The lengths of the axes."""
     return tuple(array.shape)

@@ -1,13 +1,23 @@
 """What stands around losses in TensorFlow code: means, sums, one-hot labels, constants, casts."""
 
+import math
 from typing import Any
 
 import numpy as np
 
 from crossent._arrays import library_of
+from crossent._checks import FLOATS, INTEGERS
 from crossent.errors import DTypeError, OptionError
 from crossent.tf_compat import _dtypes, _tensors
-from crossent.tf_compat._tensors import check_same_shape, is_float, tensor
+from crossent.tf_compat._tensors import (
+    check_same_shape,
+    dtype_name,
+    is_float,
+    shape_of,
+    tensor,
+    tensors,
+)
+from crossent.tf_compat._weighted import mean
 from crossent.tf_compat.errors import InvalidArgumentError
 
 
@@ -38,7 +48,7 @@ def reduce_sum(
     """
     x, xp, axes = _reducible(input_tensor, axis)
     if not is_float(x):
-        return _integer_sum(x, axes, keepdims)
+        return _integer_sum(xp, x, axes, keepdims)
     return _returned(x, lambda: xp.sum(xp.widen(x), axis=axes, keepdims=keepdims))
 
 
@@ -68,15 +78,15 @@ def reduce_mean(
         (1.5, 1)
     """
     x, xp, axes = _reducible(input_tensor, axis)
-    count = x.size if axes is None else int(np.prod([x.shape[a] for a in axes]))
-    if not is_float(x):
-        total = _integer_sum(x, axes, keepdims)
-        with np.errstate(all="ignore"):  # nothing to average is 0 here, NaN among floats
-            floor, left_over = np.divmod(total, count)
-        return (floor + ((total < 0) & (left_over != 0))).astype(x.dtype)
-    return _returned(
-        x, lambda: xp.sum(xp.widen(x), axis=axes, keepdims=keepdims) / _nan_if_0(count)
-    )
+    if is_float(x):
+        return _returned(x, lambda: mean(xp, xp.widen(x), axes, keepdims))
+    total = _integer_sum(xp, x, axes, keepdims)
+    shape = shape_of(x)
+    count = math.prod(shape if axes is None else (shape[a] for a in axes))
+    if count == 0:  # nothing to average is 0 here, NaN among floats
+        return total
+    floor = total // count
+    return xp.returned(xp.where((total < 0) & (floor * count != total), floor + 1, floor), x.dtype)
 
 
 def add_n(inputs: Any, name: str | None = None) -> Any:
@@ -106,18 +116,18 @@ def add_n(inputs: Any, name: str | None = None) -> Any:
             f"inputs must be a list of at least one array; got {type(inputs).__name__}. "
             "tf.reduce_sum adds up the elements of one array."
         )
-    arrays = [tensor("inputs", array) for array in inputs]
+    library = library_of(**{f"inputs[{i}]": array for i, array in enumerate(inputs)})
+    arrays = [tensor("inputs", array, library) for array in inputs]
     first = arrays[0]
     for array in arrays:
         check_same_shape(inputs=array, first=first)
-        if array.dtype != first.dtype:
+        if dtype_name(array) != dtype_name(first):
             raise InvalidArgumentError(
-                f"inputs must have one dtype; got {first.dtype.name} and {array.dtype.name}. "
+                f"inputs must have one dtype; got {dtype_name(first)} and {dtype_name(array)}. "
                 "Convert them with tf.cast."
             )
     if not is_float(first):
-        return sum((_numbers(array) for array in arrays[1:]), _numbers(first))
-    library = library_of(inputs=first)
+        return sum(arrays[1:], first)
     xp = library.namespace(*arrays)
     with library.quiet():
         return xp.returned(sum((xp.widen(a) for a in arrays[1:]), xp.widen(first)), first.dtype)
@@ -160,18 +170,20 @@ def one_hot(
         >>> tf.one_hot([1, -1], 3).tolist()
         [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
     """
-    ids = _numbers(tensor("indices", indices))
-    if ids.dtype.kind not in "iu":
+    library = library_of(indices=indices, on_value=on_value, off_value=off_value)
+    ids = tensor("indices", indices, library)
+    if dtype_name(ids) not in INTEGERS:
         raise InvalidArgumentError(
-            f"indices must be integers; got {ids.dtype.name}. Convert them with tf.cast(indices, "
+            f"indices must be integers; got {dtype_name(ids)}. Convert them with tf.cast(indices, "
             "tf.int32)."
         )
     if depth < 0:
         raise InvalidArgumentError(f"depth must be >= 0; got {depth}. It is the number of classes.")
-    on, off, result = _one_hot_values(on_value, off_value, dtype)
-    place = -1 if axis is None else axis
-    hot = np.moveaxis(ids[..., None] == np.arange(depth), -1, place)
-    return np.where(hot, on, off).astype(result)
+    on, off = _one_hot_values(library, on_value, off_value, dtype)
+    ids, _ = library.class_ids(ids, None)
+    xp = library.namespace(ids)
+    hot = xp.moveaxis(ids[..., None] == xp.arange(depth), -1, -1 if axis is None else axis)
+    return xp.where(hot, on, off)
 
 
 def stop_gradient(input: Any, name: str | None = None) -> Any:
@@ -225,13 +237,12 @@ def constant(value: Any, dtype: Any = None, shape: Any = None, name: str | None 
     if shape is None:
         return x
     wanted = tuple(int(n) for n in shape)
-    xp = library_of(value=x).namespace(x)
-    if x.size == 1:
+    xp, size = library_of(value=x).namespace(x), math.prod(shape_of(x))
+    if size == 1:
         return xp.returned(xp.broadcast_to(xp.reshape(x, ()), wanted), x.dtype)
-    if x.size != np.prod(wanted):
+    if size != math.prod(wanted):
         raise DTypeError(
-            f"value must fill the shape {wanted}; got {x.size} numbers. A single one fills any "
-            "shape."
+            f"value must fill the shape {wanted}; got {size} numbers. A single one fills any shape."
         )
     return xp.reshape(x, wanted)
 
@@ -264,16 +275,16 @@ def convert_to_tensor(
     """
     x = tensor("value", value)
     if dtype is None:
-        hinted = None if dtype_hint is None else _dtypes.dtype_of(dtype_hint)
-        fits = hinted is not None and (hinted.kind == x.dtype.kind or not is_float(x))
-        return tensor("value", value, hinted) if fits else x
-    wanted = _dtypes.dtype_of(dtype)
-    if is_float(x) and wanted.kind in "iub":
+        hinted = None if dtype_hint is None else _dtypes.name_of(dtype_hint)
+        fits = hinted is not None and (hinted in FLOATS or not is_float(x))
+        return tensor("value", value, dtype=hinted) if fits else x
+    wanted = _dtypes.name_of(dtype)
+    if is_float(x) and wanted not in FLOATS:
         raise DTypeError(
-            f"value must be integers for dtype {wanted.name}; got {x.dtype.name}. tf.cast(value, "
+            f"value must be integers for dtype {wanted}; got {dtype_name(x)}. tf.cast(value, "
             "dtype) truncates."
         )
-    return tensor("value", value, wanted)
+    return tensor("value", value, dtype=wanted)
 
 
 def cast(x: Any, dtype: Any, name: str | None = None) -> Any:
@@ -283,7 +294,7 @@ def cast(x: Any, dtype: Any, name: str | None = None) -> Any:
 
     Args:
         x: numbers, nested lists of them, or an array.
-        dtype: TensorFlow's or NumPy's dtype, or its name.
+        dtype: any library's dtype, or its name.
         name: ignored.
 
     Shape:
@@ -300,33 +311,35 @@ def cast(x: Any, dtype: Any, name: str | None = None) -> Any:
         >>> tf.cast([1.8, 2.2], tf.int32).tolist()
         [1, 2]
     """
-    return _tensors.cast(tensor("x", x), _dtypes.dtype_of(dtype))
+    return _tensors.cast(tensor("x", x), _dtypes.name_of(dtype))
 
 
 def _reducible(value: Any, axis: Any) -> tuple[Any, Any, tuple[int, ...] | None]:
     """The array, its namespace, and the axes as non-negative numbers (None: all)."""
-    x = tensor("input_tensor", value)
-    xp = library_of(input_tensor=x).namespace(x)
+    library, x = tensors(input_tensor=value)
+    xp = library.namespace(x)
     if axis is None:
         return x, xp, None
     axes = tuple(np.atleast_1d(np.asarray(axis, np.int64)).tolist())
+    shape = shape_of(x)
+    rank = len(shape)
     for a in axes:
-        if not -x.ndim <= a < x.ndim:
+        if not -rank <= a < rank:
             raise InvalidArgumentError(
-                f"axis must lie in [{-x.ndim}, {x.ndim}) for shape {x.shape}; got {a}. None "
+                f"axis must lie in [{-rank}, {rank}) for shape {shape}; got {a}. None "
                 "reduces all axes."
             )
-    return x, xp, tuple(a % x.ndim for a in axes)
+    return x, xp, tuple(a % rank for a in axes)
 
 
-def _integer_sum(x: Any, axes: tuple[int, ...] | None, keepdims: Any) -> Any:
+def _integer_sum(xp: Any, x: Any, axes: tuple[int, ...] | None, keepdims: Any) -> Any:
     """In the integers' own dtype, where it may wrap around."""
-    if x.dtype == _dtypes.bool:
+    if dtype_name(x) == "bool":
         raise InvalidArgumentError(
-            f"input_tensor must hold numbers; got bool of shape {x.shape}. "
+            f"input_tensor must hold numbers; got bool of shape {shape_of(x)}. "
             "Convert it with tf.cast(input_tensor, tf.float32)."
         )
-    return np.sum(_numbers(x), axis=axes, keepdims=keepdims, dtype=x.dtype)
+    return xp.returned(xp.sum(x, axis=axes, keepdims=keepdims), x.dtype)
 
 
 def _returned(x: Any, of: Any) -> Any:
@@ -335,24 +348,16 @@ def _returned(x: Any, of: Any) -> Any:
         return library.namespace(x).returned(of(), x.dtype)
 
 
-def _numbers(x: Any) -> Any:
-    """A plain NumPy array: integers have no derivative to lose."""
-    return library_of(x=x).checked(x)
-
-
-def _nan_if_0(count: int) -> float:
-    return count or float("nan")
-
-
-def _one_hot_values(on_value: Any, off_value: Any, dtype: Any) -> tuple[Any, Any, Any]:
-    on, off = (None if v is None else tensor("value", v) for v in (on_value, off_value))
-    given = {v.dtype for v in (on, off) if v is not None}
+def _one_hot_values(library: Any, on_value: Any, off_value: Any, dtype: Any) -> tuple[Any, Any]:
+    values = {"on_value": on_value, "off_value": off_value}
+    given = {dtype_name(tensor(k, v, library)) for k, v in values.items() if v is not None}
     if dtype is not None:
-        given.add(_dtypes.dtype_of(dtype))
+        given.add(_dtypes.name_of(dtype))
     if len(given) > 1:
         raise DTypeError(
-            f"on_value, off_value and dtype must agree; got {sorted(d.name for d in given)}. "
+            f"on_value, off_value and dtype must agree; got {sorted(given)}. "
             "Leave dtype out, or write the values in it."
         )
-    result = given.pop() if given else _dtypes.float32
-    return (1 if on is None else on), (0 if off is None else off), result
+    result = given.pop() if given else "float32"
+    on, off = 1 if on_value is None else on_value, 0 if off_value is None else off_value
+    return tensor("on_value", on, library, result), tensor("off_value", off, library, result)

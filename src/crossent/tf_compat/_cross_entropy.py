@@ -10,16 +10,20 @@ from typing import Any
 import numpy as np
 
 from crossent._arrays import library_of
+from crossent._checks import Shape, fits
 from crossent._row_stats import RowOptions, sigmoid_loss
 from crossent.errors import ArgumentError, DTypeError, OptionError, ShapeError
-from crossent.tf_compat._dtypes import float64
 from crossent.tf_compat._tensors import (
     beside,
-    cast,
+    broadcast_shape,
     check_float,
     check_same_dtype,
     check_same_shape,
+    converted,
+    dtype_name,
     is_float,
+    numbers,
+    shape_of,
     tensor,
     tensors,
 )
@@ -46,21 +50,22 @@ def weighted_losses(labels: Any, logits: Any, pos_weight: Any) -> Any:
     """(1 - z) x + l (log1p(exp(-|x|)) + max(-x, 0)), l = 1 + (q - 1) z; q may broadcast."""
     if pos_weight is None:
         raise ArgumentError("pos_weight must be a number or an array; got None. 1 changes nothing.")
-    library, labels, logits = tensors(labels=labels, logits=logits)
+    library = library_of(labels=labels, logits=logits, pos_weight=pos_weight)
+    labels, logits = converted(library, labels=labels, logits=logits)
     check_same_shape(labels=labels, logits=logits)
     if isinstance(pos_weight, float) and not is_float(labels):
         raise DTypeError(
-            f"labels must be floating point; got {labels.dtype.name} beside "
+            f"labels must be floating point; got {dtype_name(labels)} beside "
             f"pos_weight={pos_weight}. "
             "Convert them with tf.cast(labels, logits.dtype)."
         )
     check_float("logits", logits)
     check_same_dtype(labels=labels, logits=logits)
-    weight = tensor("pos_weight", pos_weight, float64)
-    if _broadcast(weight.shape, logits.shape) is None:
+    weight, shape = numbers("pos_weight", pos_weight, library), shape_of(logits)
+    if broadcast_shape(shape_of(weight), shape) is None:
         raise InvalidArgumentError(
-            f"pos_weight must broadcast with logits of shape {logits.shape}; got {weight.shape}. "
-            f"One weight per label has shape {logits.shape[-1:]}."
+            f"pos_weight must broadcast with logits of shape {shape}; got {shape_of(weight)}. "
+            f"One weight per label has shape {shape[-1:]}."
         )
     xp = library.namespace(labels, logits, weight)
     with library.quiet():
@@ -72,46 +77,59 @@ def softmax_losses(labels: Any, logits: Any, axis: Any = -1, *, stop_labels: boo
     """-sum z_j log p_j for every row; its gradient is p - z also where sum z is not 1."""
     # The dtypes may differ: TensorFlow casts these labels, of whatever dtype, to the logits'.
     library = library_of(labels=labels, logits=logits)
-    logits = tensor("logits", logits)
-    labels = beside("labels", labels, logits)
+    logits = tensor("logits", logits, library)
+    labels = beside("labels", labels, logits, library)
     check_float("logits", logits)
-    axis = _class_axis(axis, logits.shape)
-    if not is_float(labels):
-        labels = cast(labels, float64)  # small integers overflow in sums
+    shape = shape_of(logits)
+    axis = _class_axis(axis, shape)
     xp = library.namespace(labels, logits)
+    if not is_float(labels):
+        labels = xp.widen(labels)  # small integers overflow in sums
     if stop_labels:
         labels = xp.stop_gradient(labels)
-    shape = logits.shape[:axis] + logits.shape[axis + 1 :]
+    rows = shape[:axis] + shape[axis + 1 :]
     with library.quiet():
-        if logits.shape[axis] == 0:
-            return _no_classes(xp, labels, logits, shape)
+        if shape[axis] == 0:
+            return _no_classes(xp, labels, logits, rows)
         x, z = _rows(xp, labels, logits, axis)
-        return xp.returned(xp.reshape(_softmax_value(library, xp, z, x), shape), logits.dtype)
+        value = _softmax_value(library, xp, z, x)
+        if not fits(shape_of(value), rows):
+            value = xp.reshape(value, rows)
+        return xp.returned(value, logits.dtype)
 
 
 def sparse_losses(labels: Any, logits: Any) -> Any:
-    """-log p_y for every row, classes last; labels are int32 or int64."""
+    """-log p_y for every row, classes last; labels are int32 or int64.
+
+    Where labels cannot be looked at first (compiled, on an accelerator) a row whose label is no
+    class is NaN, as in TensorFlow on a GPU.
+    """
     library, labels, logits = tensors(labels=labels, logits=logits)
-    _check_sparse_shapes(labels.shape, logits.shape)
+    shape = shape_of(logits)
+    _check_sparse_shapes(shape_of(labels), shape)
     check_float("logits", logits)
-    if labels.dtype.name not in ("int32", "int64"):
+    if dtype_name(labels) not in ("int32", "int64"):
         raise InvalidArgumentError(
-            f"labels must be int32 or int64; got {labels.dtype.name} of shape {labels.shape}. "
-            "Convert them with tf.cast(labels, tf.int32)."
+            f"labels must be int32 or int64; got {dtype_name(labels)} of shape "
+            f"{shape_of(labels)}. Convert them with tf.cast(labels, tf.int32)."
         )
-    classes = logits.shape[-1]
+    classes = shape[-1]
     if classes == 0:
         raise InvalidArgumentError(
-            f"logits must have at least one class; got shape {logits.shape}. Check the last axis."
+            f"logits must have at least one class; got shape {shape}. Check the last axis."
         )
-    values = library.checked(labels)
-    bad = (values < 0) | (values >= classes)
-    if bad.any():
-        raise InvalidArgumentError(_out_of_range(values, bad, classes))
+    checked = library.check_values(_check_ids, labels, classes)
     ids, _ = library.class_ids(labels, None)
     xp = library.namespace(logits)
     with library.quiet():
-        return xp.returned(xp.row_statistics(logits, ids, None, RowOptions()).nll, logits.dtype)
+        if checked:
+            losses = xp.row_statistics(logits, ids, None, RowOptions()).nll
+        else:
+            inside = (ids >= 0) & (ids < classes)
+            known = xp.where(inside, ids, xp.zeros_like(ids))
+            losses = xp.row_statistics(logits, known, None, RowOptions()).nll
+            losses = losses * xp.where(inside, xp.ones_like(losses), xp.nan)
+        return xp.returned(losses, logits.dtype)
 
 
 def _softmax_value(library: Any, xp: Any, labels: Any, logits: Any) -> Any:
@@ -129,7 +147,8 @@ def _softmax_value(library: Any, xp: Any, labels: Any, logits: Any) -> Any:
     if infinite is not None:
         n = xp.stop_gradient(xp.neg_log_probs(logits, RowOptions())[0])
         # Of value n and derivative -z in x.
-        term = n + (xp.stop_gradient(logits) - logits)
+        x = xp.widen(logits)
+        term = n + (xp.stop_gradient(x) - x)
         value = value + xp.sum(xp.where(infinite == 0, 0.0, infinite * term), axis=-1)
     return value
 
@@ -140,14 +159,21 @@ def _split_infinite(library: Any, xp: Any, labels: Any, wide: Any) -> tuple[Any,
     Such a label makes its row infinite, and its own entry of the gradient only: inf - inf must not
     reach the others.
     """
-    values = library.checked(labels)
-    infinite = ~np.isfinite(values)
-    if not infinite.any():
+    if not is_float(labels) or not _may_be_infinite(library, labels):
         return wide, None
-    return xp.where(infinite, 0.0, wide), xp.where(infinite, wide, 0.0)
+    zeros = xp.zeros_like(wide)
+    finite = xp.isfinite(wide)
+    return xp.where(finite, wide, zeros), xp.where(finite, zeros, wide)
 
 
-def _class_axis(axis: Any, shape: tuple[int, ...]) -> int:
+def _may_be_infinite(library: Any, labels: Any) -> bool:
+    """Whether a label is infinite or NaN; True where the values are not at hand."""
+    finite: list[Any] = []
+    seen = library.check_values(lambda values: finite.append(np.isfinite(values).all()), labels)
+    return not (seen and finite[0])
+
+
+def _class_axis(axis: Any, shape: Shape) -> int:
     """The class axis as a non-negative number; of the negative ones TensorFlow takes -1 only."""
     rank = len(shape)
     if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
@@ -165,25 +191,32 @@ def _rows(xp: Any, labels: Any, logits: Any, axis: int) -> tuple[Any, Any]:
 
     Where their shapes differ, both are flattened to two axes and the labels broadcast there.
     """
-    if labels.shape == logits.shape:
+    of_labels, of_logits = shape_of(labels), shape_of(logits)
+    if fits(of_labels, of_logits):
         return xp.moveaxis(logits, axis, -1), xp.moveaxis(labels, axis, -1)
     x, z = logits, labels
-    if axis != logits.ndim - 1:
-        if z.ndim != x.ndim:
+    if axis != len(of_logits) - 1:
+        if len(of_labels) != len(of_logits):
             raise InvalidArgumentError(_mismatch(labels, logits))
         x, z = xp.moveaxis(x, axis, -1), xp.moveaxis(z, axis, -1)
-    if z.ndim == 0 or 0 in z.shape:
+    if not of_labels or 0 in of_labels:
         raise InvalidArgumentError(_mismatch(labels, logits))
-    x, z = (xp.reshape(v, (math.prod(v.shape[:-1]), v.shape[-1])) for v in (x, z))
-    both = _broadcast(z.shape, x.shape)
+    (x, rows), (z, label_rows) = _flat(xp, x), _flat(xp, z)
+    both = broadcast_shape(label_rows, rows)
     # Labels may stand for several rows; logits may not.
-    if both is None or both[0] != x.shape[0]:
+    if both is None or both[0] != rows[0]:
         raise InvalidArgumentError(_mismatch(labels, logits))
     return xp.broadcast_to(x, both), xp.broadcast_to(z, both)
 
 
-def _no_classes(xp: Any, labels: Any, logits: Any, shape: tuple[int, ...]) -> Any:
-    if labels.shape != logits.shape or 0 in shape:
+def _flat(xp: Any, x: Any) -> tuple[Any, Shape]:
+    *rows, classes = shape_of(x)
+    shape = (math.prod(rows), classes)
+    return xp.reshape(x, shape), shape
+
+
+def _no_classes(xp: Any, labels: Any, logits: Any, shape: Shape) -> Any:
+    if not fits(shape_of(labels), shape_of(logits)) or 0 in shape:
         raise InvalidArgumentError(_mismatch(labels, logits))
     zeros = xp.broadcast_to(xp.sum(xp.widen(logits)), shape)
     return xp.returned(zeros, logits.dtype)
@@ -191,12 +224,12 @@ def _no_classes(xp: Any, labels: Any, logits: Any, shape: tuple[int, ...]) -> An
 
 def _mismatch(labels: Any, logits: Any) -> str:
     return (
-        f"labels must have the shape of logits, {logits.shape}; got {labels.shape}. "
+        f"labels must have the shape of logits, {shape_of(logits)}; got {shape_of(labels)}. "
         "One row of labels, shape (1, classes), stands for all; class ids go to the sparse op."
     )
 
 
-def _check_sparse_shapes(labels: tuple[int, ...], logits: tuple[int, ...]) -> None:
+def _check_sparse_shapes(labels: Shape, logits: Shape) -> None:
     if not logits:
         raise ShapeError(
             "logits must have a class axis; got a scalar. Pass shape (batch, classes)."
@@ -207,7 +240,7 @@ def _check_sparse_shapes(labels: tuple[int, ...], logits: tuple[int, ...]) -> No
             f"got rank {len(labels)}, shape {labels}. "
             f"From one-hot labels: np.argmax(labels, axis={len(logits) - 1})."
         )
-    if labels != logits[:-1]:
+    if not fits(labels, logits[:-1]):
         raise ShapeError(
             f"labels must have shape {logits[:-1]}, one id per row of logits of shape {logits}; "
             f"got {labels}. "
@@ -215,23 +248,18 @@ def _check_sparse_shapes(labels: tuple[int, ...], logits: tuple[int, ...]) -> No
         )
 
 
-def _out_of_range(values: np.ndarray, bad: np.ndarray, classes: int) -> str:
+def _check_ids(labels: np.ndarray, classes: int) -> None:
+    bad = (labels < 0) | (labels >= classes)
+    if not bad.any():
+        return
     shown = ", ".join(
-        f"{values[tuple(place)]} at row {', '.join(map(str, place)) or '0'}"
+        f"{labels[tuple(place)]} at row {', '.join(map(str, place)) or '0'}"
         for place in np.argwhere(bad)[:3]
     )
-    return (
+    raise InvalidArgumentError(
         f"labels must lie in [0, {classes}); got {shown}. "
         "Drop those rows: TensorFlow has no ignored label."
     )
-
-
-def _broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The common shape by the ordinary rules, None where there is none."""
-    try:
-        return np.broadcast_shapes(*shapes)
-    except ValueError:
-        return None
 
 
 def one_axis(axis: Any, dim: Any) -> Any:

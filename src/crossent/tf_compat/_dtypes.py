@@ -1,10 +1,10 @@
-"""TensorFlow's dtype names, as NumPy dtypes; bfloat16 comes from ml_dtypes."""
+"""TensorFlow's dtype names, as NumPy dtypes. Inside, a dtype is its name: libraries share those."""
 
 from typing import Any
 
 import numpy as np
 
-from crossent.errors import MissingLibraryError
+from crossent import numpy
 
 float16 = half = np.dtype("float16")
 float32 = np.dtype("float32")
@@ -16,16 +16,13 @@ bool = np.dtype("bool")
 
 def bfloat16() -> Any:
     """The dtype, from the package that NumPy arrays of it need anyway."""
-    try:
-        import ml_dtypes
-    except ImportError:
-        raise MissingLibraryError(
-            "bfloat16 must come from the package ml_dtypes; got no such package. Run: pip install "
-            "ml_dtypes"
-        ) from None
-    return np.dtype(ml_dtypes.bfloat16)
+    return numpy.dtype("bfloat16")
 
 
-def dtype_of(name: Any) -> Any:
-    """A dtype from TensorFlow's or NumPy's object, or from its name."""
-    return bfloat16() if name == "bfloat16" else np.dtype(name)
+def name_of(dtype: Any) -> str:
+    """The name of a dtype: NumPy's or any other library's object, or a name already."""
+    if isinstance(dtype, str) and dtype == "bfloat16":
+        return dtype
+    if type(dtype).__module__.partition(".")[0] in ("torch", "tensorflow"):
+        return str(getattr(dtype, "name", dtype)).removeprefix("torch.")
+    return str(np.dtype(dtype).name)

@@ -1,12 +1,11 @@
 """Weights, reductions and label smoothing of TensorFlow 1's losses."""
 
-import math
 from typing import Any
 
 from crossent._arrays import library_of
+from crossent._checks import Shape
 from crossent.errors import OptionError, ShapeError
-from crossent.tf_compat._dtypes import float32, float64
-from crossent.tf_compat._tensors import check_same_shape, tensor
+from crossent.tf_compat._tensors import cast, check_same_shape, numbers
 
 
 class Reduction:
@@ -49,33 +48,31 @@ class Reduction:
             )
 
 
-def smoothed(labels: Any, smoothing: float, classes: int, dtype: Any = None) -> Any:
+def smoothed(labels: Any, smoothing: float, classes: int, dtype: str | None = None) -> Any:
     """(1 - s) z + s / classes where s > 0, in `dtype` or as wide as the arithmetic."""
     xp = library_of(labels=labels).namespace(labels)
     if smoothing > 0:
         labels = xp.widen(labels) * (1 - smoothing) + smoothing / classes
-    return labels if dtype is None else xp.returned(labels, dtype)
+    return labels if dtype is None else cast(labels, dtype)
 
 
 def squared_errors(labels: Any, predictions: Any) -> Any:
     """(prediction - label)^2 of each element, float32."""
-    labels, predictions = (
-        tensor("labels", labels, float64),
-        tensor("predictions", predictions, float64),
-    )
-    check_same_shape(labels=labels, predictions=predictions)
     library = library_of(labels=labels, predictions=predictions)
+    labels = numbers("labels", labels, library)
+    predictions = numbers("predictions", predictions, library)
+    check_same_shape(labels=labels, predictions=predictions)
     xp = library.namespace(labels, predictions)
     with library.quiet():
         difference = xp.widen(predictions) - xp.widen(labels)
-        return xp.returned(difference * difference, float32)
+        return xp.returned(difference * difference, library.dtype("float32"))
 
 
-def check_weights(weights: tuple[int, ...], losses: tuple[int, ...]) -> None:
+def check_weights(weights: Shape, losses: Shape) -> None:
     if not weights:
         return
     fit = len(weights) == len(losses) and all(
-        w in (1, n) for w, n in zip(weights, losses, strict=True)
+        w in (1, None, n) or n is None for w, n in zip(weights, losses, strict=True)
     )
     if not fit:
         raise ShapeError(
@@ -93,14 +90,23 @@ def reduced(xp: Any, losses: Any, weights: Any, reduction: str) -> Any:
     if reduction == Reduction.SUM:
         return total
     if reduction == Reduction.SUM_OVER_BATCH_SIZE:
-        return safe_ratio(xp, total, xp.widen(math.prod(losses.shape)))
+        return safe_ratio(xp, total, xp.count(losses))
+    spread = weights + xp.zeros_like(losses)
     if reduction == Reduction.MEAN:
-        return safe_ratio(xp, total, xp.sum(xp.broadcast_to(weights, losses.shape)))
-    present = xp.where(weights == 0, 0.0, 1.0)
-    return safe_ratio(xp, total, xp.sum(xp.broadcast_to(present, losses.shape)))
+        return safe_ratio(xp, total, xp.sum(spread))
+    present = xp.where(spread == 0, xp.zeros_like(spread), 1.0)
+    return safe_ratio(xp, total, xp.sum(present))
 
 
 def safe_ratio(xp: Any, total: Any, divisor: Any) -> Any:
     """total / divisor, and 0 with derivative 0 where the divisor is 0."""
     empty = divisor == 0
     return xp.where(empty, 0.0, total / xp.where(empty, 1.0, divisor))
+
+
+def mean(xp: Any, values: Any, axes: tuple[int, ...] | None, keepdims: bool = False) -> Any:
+    """Mean over some axes (None: all); over no elements it is 0/0 = NaN, as in TensorFlow."""
+    count = xp.count(values)
+    if axes is not None:
+        count = xp.sum(xp.ones_like(values), axis=axes, keepdims=keepdims)
+    return xp.sum(values, axis=axes, keepdims=keepdims) / count

@@ -17,13 +17,20 @@ import math
 from typing import Any
 
 from crossent._arrays import library_of
+from crossent._checks import Shape
 from crossent.errors import ShapeError
 from crossent.tf_compat import _cross_entropy, _weighted
 from crossent.tf_compat._absent import absent, public_names
 from crossent.tf_compat._deprecation import deprecated
-from crossent.tf_compat._dtypes import float64
 from crossent.tf_compat._graphs import GraphKeys, collect
-from crossent.tf_compat._tensors import beside, check_same_shape, tensor
+from crossent.tf_compat._tensors import (
+    beside,
+    check_same_shape,
+    dtype_name,
+    numbers,
+    shape_of,
+    tensor,
+)
 from crossent.tf_compat.compat.v1 import losses as v1
 from crossent.tf_compat.errors import InvalidArgumentError
 
@@ -61,16 +68,18 @@ def softmax_cross_entropy(
     deprecated(
         "contrib.losses.softmax_cross_entropy", "tf.losses.softmax_cross_entropy, labels first"
     )
-    logits = tensor("logits", logits)
-    labels = beside("onehot_labels", onehot_labels, logits)
+    library = library_of(logits=logits, onehot_labels=onehot_labels, weights=weights)
+    logits = tensor("logits", logits, library)
+    labels = beside("onehot_labels", onehot_labels, logits, library)
     check_same_shape(onehot_labels=labels, logits=logits)
     if label_smoothing > 0:
-        if labels.ndim < 2:
+        shape = shape_of(labels)
+        if len(shape) < 2:
             raise ShapeError(
                 f"onehot_labels must have shape (batch, classes) to be smoothed; got "
-                f"{labels.shape}. Add a batch axis."
+                f"{shape}. Add a batch axis."
             )
-        labels = _weighted.smoothed(labels, label_smoothing, labels.shape[1])
+        labels = _weighted.smoothed(labels, label_smoothing, shape[1])
     losses = _cross_entropy.softmax_losses(labels, logits, stop_labels=True)
     return _mean(losses, weights, scope or "softmax_cross_entropy_loss")
 
@@ -94,13 +103,15 @@ def sparse_softmax_cross_entropy(
         "contrib.losses.sparse_softmax_cross_entropy",
         "tf.losses.sparse_softmax_cross_entropy, labels first",
     )
-    logits, labels = tensor("logits", logits), tensor("labels", labels)
-    if labels.ndim == 0 or math.prod(labels.shape[1:]) != 1:
+    library = library_of(logits=logits, labels=labels, weights=weights)
+    logits, labels = tensor("logits", logits, library), tensor("labels", labels, library)
+    shape = shape_of(labels)
+    if not shape or any(n != 1 for n in shape[1:]):
         raise ShapeError(
-            f"labels must have one id per row, shape (batch,) or (batch, 1); got {labels.shape}. "
+            f"labels must have one id per row, shape (batch,) or (batch, 1); got {shape}. "
             "From one-hot labels: np.argmax(labels, axis=1)."
         )
-    labels = library_of(labels=labels).namespace(labels).reshape(labels, labels.shape[:1])
+    labels = labels[(slice(None), *[0] * (len(shape) - 1))]
     losses = _cross_entropy.sparse_losses(labels, logits)
     return _mean(losses, weights, scope or "sparse_softmax_cross_entropy_loss")
 
@@ -126,10 +137,11 @@ def sigmoid_cross_entropy(
     deprecated(
         "contrib.losses.sigmoid_cross_entropy", "tf.losses.sigmoid_cross_entropy, labels first"
     )
-    logits = tensor("logits", logits)
-    labels = tensor("multi_class_labels", multi_class_labels, logits.dtype)
+    library = library_of(logits=logits, multi_class_labels=multi_class_labels, weights=weights)
+    logits = tensor("logits", logits, library)
+    labels = tensor("multi_class_labels", multi_class_labels, library, dtype_name(logits))
     check_same_shape(multi_class_labels=labels, logits=logits)
-    labels = _weighted.smoothed(labels, label_smoothing, 2, logits.dtype)
+    labels = _weighted.smoothed(labels, label_smoothing, 2, dtype_name(logits))
     losses = _cross_entropy.sigmoid_losses(labels, logits)
     return _mean(losses, weights, scope or "sigmoid_cross_entropy_loss")
 
@@ -167,7 +179,8 @@ def compute_weighted_loss(losses: Any, weights: Any = 1.0, scope: str | None = N
         tf.contrib.losses.compute_weighted_loss, TensorFlow 1.15.
     """
     deprecated("contrib.losses.compute_weighted_loss", "tf.losses.compute_weighted_loss")
-    return _mean(tensor("losses", losses), weights, scope or "weighted_loss")
+    library = library_of(losses=losses, weights=weights)
+    return _mean(tensor("losses", losses, library), weights, scope or "weighted_loss")
 
 
 def add_loss(loss: Any, loss_collection: str | None = GraphKeys.LOSSES) -> None:
@@ -199,31 +212,38 @@ def get_total_loss(add_regularization_losses: bool = True, name: str | None = "t
 
 
 def _mean(losses: Any, weights: Any, name: str) -> Any:
-    weights = tensor("weights", weights, float64)
-    if losses.ndim == 0:
+    library = library_of(losses=losses, weights=weights)
+    weights, of_losses = numbers("weights", weights, library), shape_of(losses)
+    if not of_losses:
         raise InvalidArgumentError(
             "losses must have at least one axis; got a scalar. Give it a batch axis: "
             "tf.constant(loss, shape=[1])."
         )
-    library = library_of(losses=losses, weights=weights)
-    xp = library.namespace(losses, weights)
-    if weights.ndim > 1 and weights.shape[-1] == 1:
-        weights = xp.reshape(weights, weights.shape[:-1])
-    behind = _checked_rest(weights.shape, losses.shape)
+    xp, of_weights = library.namespace(losses, weights), shape_of(weights)
+    if len(of_weights) > 1 and of_weights[-1] == 1:
+        weights, of_weights = weights[..., 0], of_weights[:-1]
+    behind = _checked_rest(of_weights, of_losses)
     with library.quiet():
         values, w = xp.widen(losses), xp.widen(weights)
-        rows = xp.sum(values, axis=tuple(range(weights.ndim, losses.ndim))) if behind else values
-        present = xp.sum(xp.where(w == 0, 0.0, 1.0)) * math.prod(behind)
-        value = xp.returned(_weighted.safe_ratio(xp, xp.sum(rows * w), present), losses.dtype)
+        present = xp.sum(xp.where(w == 0, xp.zeros_like(w), 1.0))
+        if behind:
+            axes = tuple(range(len(of_weights), len(of_losses)))
+            rows = xp.sum(values, axis=axes)
+            known = None not in behind
+            each = math.prod(behind) if known else xp.count(values) / xp.count(rows)
+            values, present = rows, present * each
+        value = _weighted.safe_ratio(xp, xp.sum(values * w), present)
+        value = xp.returned(value, losses.dtype)
     collect(GraphKeys.LOSSES, value, name)
     return value
 
 
-def _checked_rest(weights: tuple[int, ...], losses: tuple[int, ...]) -> tuple[int, ...]:
+def _checked_rest(weights: Shape, losses: Shape) -> Shape:
     """The losses' axes behind those that the weights stand for."""
     front = losses[: len(weights)]
     if len(weights) > len(losses) or any(
-        1 not in (w, n) and w != n for w, n in zip(weights, front, strict=True)
+        1 not in (w, n) and None not in (w, n) and w != n
+        for w, n in zip(weights, front, strict=True)
     ):
         raise ShapeError(
             f"weights must match the leading axes of the losses, shape {losses}; got {weights}. "

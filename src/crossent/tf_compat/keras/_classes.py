@@ -13,7 +13,8 @@ dtype: what `y_true` and `y_pred` are converted to, and the result's dtype; None
 
 from typing import Any
 
-from crossent.tf_compat._tensors import cast, tensors
+from crossent._checks import Shape
+from crossent.tf_compat._tensors import cast, converted
 from crossent.tf_compat.keras import _functions
 from crossent.tf_compat.keras._loss import Loss
 from crossent.tf_compat.keras._row_losses import kept_rows
@@ -252,12 +253,12 @@ class SparseCategoricalCrossentropy(Loss):
             axis=axis,
         )
 
-    def _converted(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
-        _, y_true, y_pred = tensors(y_true=y_true, y_pred=y_pred)
-        return y_true, cast(y_pred, self._dtype)
+    def _converted(self, library: Any, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+        y_true, y_pred = converted(library, y_true=y_true, y_pred=y_pred)
+        return y_true, cast(y_pred, self.dtype)
 
-    def _own_mask(self, y_true: Any, losses: Any) -> Any:
-        return kept_rows(y_true, self.ignore_class, losses.shape)
+    def _own_mask(self, y_true: Any, rows: Shape) -> Any:
+        return kept_rows(y_true, self.ignore_class, rows)
 
 
 class KLDivergence(Loss):

@@ -1,11 +1,10 @@
 """Keras' own arithmetic on probabilities: clipped first, then the logarithm.
 
-Everything is float64. Only the bounds of the clipping are rounded to the dtype that Keras would
-compute in, since they decide the value. Losses from logits are not here: they are TensorFlow's ops,
-which clip nothing.
+Everything is as wide as the arithmetic (float64 on a CPU). Only the bounds of the clipping are
+rounded to the dtype that Keras would compute in, since they decide the value. Losses from logits
+are not here: they are TensorFlow's ops, which clip nothing.
 """
 
-from math import prod
 from typing import Any, NamedTuple
 
 
@@ -17,7 +16,7 @@ class Clip(NamedTuple):
     """
 
     epsilon: float
-    dtype: Any
+    dtype: Any  # the library's
 
     def between(self, xp: Any, p: Any) -> Any:
         """Clip to [epsilon, 1 - epsilon]."""
@@ -29,7 +28,7 @@ class Clip(NamedTuple):
 
     def rounded(self, xp: Any, value: Any) -> Any:
         """The value as the working dtype holds it."""
-        return xp.rounded(xp.widen(value), self.dtype)
+        return xp.widen(xp.returned(xp.widen(value), self.dtype))
 
 
 def binary_cross_entropy(xp: Any, z: Any, p: Any, clip: Clip, *, offset: bool) -> Any:
@@ -51,7 +50,7 @@ def binary_focal_factor(z: Any, p: Any, not_p: Any, gamma: float, alpha: float |
 
     1 - p_t is written z (1 - p) + (1 - z) p: the same number without the cancellation.
     """
-    factor = (z * not_p + (1 - z) * p) ** gamma
+    factor = (z * not_p + (1 - z) * p) ** gamma if gamma else 1.0
     return factor if alpha is None else factor * (z * alpha + (1 - z) * (1 - alpha))
 
 
@@ -69,7 +68,8 @@ def categorical_focal_cross_entropy(
     xp: Any, z: Any, q: Any, axes: tuple[int, ...], gamma: float, alpha: Any
 ) -> Any:
     """Sum of alpha (1 - q)^gamma (-z log q) over the axes, q from `normalised`."""
-    return -xp.sum(alpha * (1 - q) ** gamma * (z * xp.log(q)), axis=axes)
+    turned_down = (1 - q) ** gamma if gamma else 1.0
+    return -xp.sum(alpha * turned_down * (z * xp.log(q)), axis=axes)
 
 
 def kl_divergence(xp: Any, z: Any, p: Any, clip: Clip) -> Any:
@@ -81,11 +81,6 @@ def kl_divergence(xp: Any, z: Any, p: Any, clip: Clip) -> Any:
 def smoothed(z: Any, smoothing: float, share: float) -> Any:
     """z (1 - s) + s * share, for any s but 0: Keras checks no range."""
     return z * (1 - smoothing) + smoothing * share if smoothing else z
-
-
-def mean(xp: Any, values: Any, axes: tuple[int, ...]) -> Any:
-    """Mean over some axes; over no elements it is 0/0 = NaN, as in TensorFlow."""
-    return xp.sum(values, axis=axes) / xp.widen(prod(values.shape[axis] for axis in axes))
 
 
 def _clipped(xp: Any, p: Any, low: Any, high: Any) -> Any:

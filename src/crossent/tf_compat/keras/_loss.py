@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from crossent._arrays import library_of
+from crossent._checks import Shape
 from crossent.tf_compat._distribute import replica_count
-from crossent.tf_compat._tensors import cast, tensor, tensors
+from crossent.tf_compat._tensors import cast, converted, numbers, shape_of, tensor
 from crossent.tf_compat.keras import _reduction
 from crossent.tf_compat.keras._settings import Settings, float_dtype
 from crossent.tf_compat.keras._shapes import broadcast, squeezed_or_expanded
@@ -27,7 +28,7 @@ class BaseLoss(ABC):
     reduction: str | None
     _function: Callable[..., Any] | None = None
     _options: dict[str, Any]
-    _dtype: Any = None  # the result's; None: that of the row losses
+    _dtype: str | None = None  # the result's; None: that of the row losses
 
     def __repr__(self) -> str:
         config = self.get_config()
@@ -56,18 +57,21 @@ class BaseLoss(ABC):
                 count.
         """
         library = library_of(y_true=y_true, y_pred=y_pred, sample_weight=sample_weight, mask=mask)
-        y_true, y_pred = self._converted(y_true, y_pred)
-        losses = tensor("losses", self.call(y_true, y_pred))
-        weight = None if sample_weight is None else tensor("sample_weight", sample_weight)
+        y_true, y_pred = self._converted(library, y_true, y_pred)
+        losses = tensor("losses", self.call(y_true, y_pred), library)
+        weight = None
+        if sample_weight is not None:
+            weight = tensor("sample_weight", sample_weight, library)
         xp = library.namespace(losses, weight)
         with library.quiet():
             result = self._reduced(
                 xp,
                 xp.widen(losses),
                 None if weight is None else xp.widen(weight),
-                self._kept(y_true, losses, mask),
+                self._kept(library, y_true, losses, mask),
             )
-            return xp.returned(result, losses.dtype if self._dtype is None else self._dtype)
+            own = losses.dtype if self._dtype is None else library.dtype(self._dtype)
+            return xp.returned(result, own)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """The row losses; a subclass of `Loss` writes this."""
@@ -85,21 +89,24 @@ class BaseLoss(ABC):
         """The loss that `get_config` described, also where Keras wrote the description."""
         return cls(**{key: value for key, value in config.items() if key != "fn"})
 
-    def _kept(self, y_true: Any, losses: Any, mask: Any) -> Any:
+    def _kept(self, library: Any, y_true: Any, losses: Any, mask: Any) -> Any:
         """The rows that count by the caller's mask and by the loss' own; None for all."""
-        given = None if mask is None else tensor("mask", mask) != 0
-        own = self._own_mask(y_true, losses)
+        given = None
+        if mask is not None:
+            mask = numbers("mask", mask, library)
+            given = library.namespace(mask).widen(mask) != 0
+        own = self._own_mask(y_true, shape_of(losses))
         if given is None or own is None:
             return own if given is None else given
         broadcast(mask=given, y_true=own)
         return given & own
 
-    def _own_mask(self, y_true: Any, losses: Any) -> Any:
+    def _own_mask(self, y_true: Any, rows: Shape) -> Any:
         """The rows that the loss itself counts; a loss that ignores labels overrides this."""
         return None
 
     @abstractmethod
-    def _converted(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+    def _converted(self, library: Any, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
         """Labels and predictions as arrays of the dtypes that `call` receives."""
 
     @abstractmethod
@@ -152,19 +159,18 @@ class Loss(BaseLoss):
     @property
     def dtype(self) -> str:
         """The name of the dtype that the loss computes in."""
-        return str(self._dtype.name)
+        return str(self._dtype)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make this loss again; the dtype only where one was given."""
         return super().get_config() | ({"dtype": self.dtype} if self._has_own_dtype else {})
 
-    def _converted(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
-        _, y_true, y_pred = tensors(y_true=y_true, y_pred=y_pred)
-        return cast(y_true, self._dtype), cast(y_pred, self._dtype)
+    def _converted(self, library: Any, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+        y_true, y_pred = converted(library, y_true=y_true, y_pred=y_pred)
+        return cast(y_true, self.dtype), cast(y_pred, self.dtype)
 
     def _of_one_rank(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
-        xp = library_of(y_true=y_true, y_pred=y_pred).namespace(y_true, y_pred)
-        return squeezed_or_expanded(xp, y_true, y_pred)
+        return squeezed_or_expanded(y_true, y_pred)
 
     def _reduced(self, xp: Any, losses: Any, weight: Any, mask: Any) -> Any:
         return _reduction.reduced(xp, losses, weight, mask, self.reduction, replica_count())

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from crossent.errors import OptionError
+from crossent.tf_compat._tensors import shape_of
 from crossent.tf_compat.keras._shapes import broadcast, squeezed_or_expanded, weight_of_rank
 
 # None, too, returns the row losses in Keras 3.
@@ -72,13 +73,13 @@ def reduced(
     if mask is not None:
         share = _mask_weight(xp, mask, reduction, empty=0.0)
         if weight is not None:
-            share, weight = squeezed_or_expanded(xp, share, weight)
+            share, weight = squeezed_or_expanded(share, weight)
             broadcast(sample_weight=weight, mask=share)
         weight = share if weight is None else weight * share
     if weight is not None:
-        losses, weight = squeezed_or_expanded(xp, losses, weight)
+        losses, weight = squeezed_or_expanded(losses, weight)
         losses = _weighted(losses, weight)
-    if reduction in UNREDUCED or losses.shape in ((), (0,)):
+    if reduction in UNREDUCED or shape_of(losses) in ((), (0,)):
         return losses
     total = xp.sum(losses)
     if reduction == "sum":
@@ -86,7 +87,7 @@ def reduced(
     if reduction == "mean_with_sample_weight" and weight is not None:
         count = xp.sum(weight)
     else:
-        count = xp.widen(math.prod(losses.shape))
+        count = xp.count(losses)
     return _divided(xp, total, count) / (replicas or 1)
 
 
@@ -95,17 +96,18 @@ def reduced_by_keras_2(xp: Any, losses: Any, weight: Any, mask: Any, reduction: 
     if mask is not None:
         share = _mask_weight(xp, mask, reduction, empty=math.nan)
         if weight is not None:
-            weight = weight_of_rank(xp, weight, share.ndim, "sample_weight")
+            weight = weight_of_rank(weight, len(shape_of(share)), "sample_weight")
             broadcast(sample_weight=weight, mask=share)
         weight = share if weight is None else weight * share
     if weight is not None:
-        losses = _weighted(losses, weight_of_rank(xp, weight, losses.ndim, "sample_weight"))
+        rank = len(shape_of(losses))
+        losses = _weighted(losses, weight_of_rank(weight, rank, "sample_weight"))
     if reduction in UNREDUCED:
         return losses
     total = xp.sum(losses)
     if reduction == "sum":
         return total
-    return _divided(xp, total, xp.widen(math.prod(losses.shape)))
+    return _divided(xp, total, xp.count(losses))
 
 
 def _mask_weight(xp: Any, mask: Any, reduction: str | None, *, empty: float) -> Any:
@@ -115,7 +117,7 @@ def _mask_weight(xp: Any, mask: Any, reduction: str | None, *, empty: float) -> 
         return kept
     count = xp.sum(kept)
     none = count == 0
-    return kept * xp.where(none, empty, math.prod(kept.shape) / xp.where(none, 1.0, count))
+    return kept * xp.where(none, empty, xp.count(kept) / xp.where(none, 1.0, count))
 
 
 def _weighted(losses: Any, weight: Any) -> Any:

@@ -12,15 +12,23 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from crossent import _checks
+from crossent._checks import Shape
 from crossent.errors import ArgumentError, OptionError, ShapeError
 from crossent.information import sigmoid
 from crossent.tf_compat import nn
-from crossent.tf_compat._tensors import cast, check_same_shape, is_float, tensors
+from crossent.tf_compat._tensors import (
+    cast,
+    check_same_shape,
+    is_float,
+    shape_of,
+    tensors,
+)
+from crossent.tf_compat._weighted import mean
 from crossent.tf_compat.errors import InvalidArgumentError
 from crossent.tf_compat.keras import _formulas
 from crossent.tf_compat.keras._formulas import Clip
 from crossent.tf_compat.keras._settings import Settings
-from crossent.tf_compat.keras._shapes import Shape, axes_of, broadcast, squeezed_or_expanded
+from crossent.tf_compat.keras._shapes import axes_of, broadcast, squeezed_or_expanded
 
 
 class Generation(NamedTuple):
@@ -45,7 +53,7 @@ class _Pair(NamedTuple):
 
     library: Any
     xp: Any
-    y_true: Any  # float64
+    y_true: Any  # widened
     y_pred: Any
     clip: Clip
 
@@ -69,7 +77,7 @@ def binary(
     axes = axes_of(axis, len(shape))
     with library.quiet():
         p = xp.widen(y_pred)
-        if p.ndim < len(shape):
+        if len(shape_of(p)) < len(shape):
             p = p + xp.zeros_like(z)
         z = _formulas.smoothed(z, _number("label_smoothing", label_smoothing), 0.5)
         if from_logits:
@@ -82,7 +90,7 @@ def binary(
             balance = None if alpha is None else _number("alpha", alpha)
             factor = _formulas.binary_focal_factor(z, p, not_p, _number("gamma", gamma), balance)
             losses = losses * factor
-        return xp.returned(_formulas.mean(xp, losses, axes), y_pred.dtype)
+        return xp.returned(mean(xp, losses, axes), y_pred.dtype)
 
 
 def categorical(
@@ -97,10 +105,11 @@ def categorical(
     """Cross-entropy of distributions. Probabilities are divided by their sum, then clipped."""
     library, xp, z, y_pred, clip = _pair(generation, y_true, y_pred)
     check_same_shape(y_true=z, y_pred=y_pred)
-    axes = _class_axes("categorical_crossentropy", axis, y_pred.shape)
-    counted = (y_pred.ndim - 1,) if generation.smooths_over_last else axes
+    shape = shape_of(y_pred)
+    axes = _class_axes("categorical_crossentropy", axis, shape)
+    counted = (len(shape) - 1,) if generation.smooths_over_last else axes
     with library.quiet():
-        share = _uniform(y_pred.shape, counted)
+        share = _uniform(shape, counted)
         z = _formulas.smoothed(z, _number("label_smoothing", label_smoothing), share)
         if from_logits:
             return nn.softmax_cross_entropy_with_logits(labels=z, logits=y_pred, axis=axis)
@@ -125,20 +134,23 @@ def categorical_focal(
         check_same_shape(y_true=z, y_pred=y_pred)
     # -1 names the last axis of the predictions, and after them that of the broadcast result.
     result_axes = axes_of(axis, len(broadcast(y_true=z, y_pred=y_pred)))
-    axes = _class_axes("categorical_focal_crossentropy", axis, y_pred.shape)
+    axes = _class_axes("categorical_focal_crossentropy", axis, shape_of(y_pred))
     alpha = library.as_array("alpha", alpha)
-    _checks.numeric("alpha", library.dtype_name(alpha), alpha.shape)
+    _checks.numeric("alpha", library.dtype_name(alpha), library.shape(alpha))
     broadcast(alpha=alpha, y_pred=y_pred)
     gamma = _number("gamma", gamma)
     with library.quiet():
         if label_smoothing:
-            share = _uniform(z.shape, axes_of(-1, z.ndim, of="y_true"))
+            of_true = shape_of(z)
+            share = _uniform(of_true, axes_of(-1, len(of_true), of="y_true"))
             z = _formulas.smoothed(z, _number("label_smoothing", label_smoothing), share)
         p = xp.widen(y_pred)
         if from_logits:
             p = nn.softmax(p, axis=_one(axes))
         q = _formulas.normalised(xp, p, clip, axes)
-        losses = _formulas.categorical_focal_cross_entropy(xp, z, q, result_axes, gamma, alpha)
+        losses = _formulas.categorical_focal_cross_entropy(
+            xp, z, q, result_axes, gamma, xp.widen(alpha)
+        )
         return xp.returned(losses, y_pred.dtype)
 
 
@@ -154,23 +166,27 @@ def sparse(
     """Cross-entropy of class ids. Probabilities are clipped, then divided by their sum."""
     library, labels, y_pred = tensors(y_true=y_true, y_pred=y_pred)
     y_pred = _floats(generation, y_pred)
-    last = _sparse_axis(generation, axis, y_pred.ndim)
+    last = _sparse_axis(generation, axis, len(shape_of(y_pred)))
     xp = library.namespace(y_pred)
     with library.quiet():
         scores = xp.moveaxis(y_pred, last, -1)
-        if generation.sparse_is_lenient and scores.ndim == 1 and labels.ndim:
-            scores = xp.reshape(scores, (1, *scores.shape))
-        rows = scores.shape[:-1]
-        _check_label_shape(generation, labels.shape, scores.shape)
-        kept = kept_rows(labels, ignore_class, rows)
-        _check_ids(library.checked(labels).reshape(rows), kept, scores.shape[-1])
-        ids, _ = library.class_ids(labels.reshape(rows), ignore_class)
+        if generation.sparse_is_lenient and len(shape_of(scores)) == 1 and shape_of(labels):
+            scores = scores[None]
+        shape = shape_of(scores)
+        _check_label_shape(generation, shape_of(labels), shape)
+        labels = _of_rows(xp, labels, shape[:-1])
+        library.check_values(_check_ids, labels, ignore_class, shape[-1])
+        kept = kept_rows(labels, ignore_class, shape[:-1])
+        ids = cast(labels, "int64")  # fractions are cut off
+        if kept is not None:  # ignored rows may hold NaN
+            ids = xp.where(kept, ids, xp.zeros_like(ids))
+            scores = xp.hide(scores, ~kept, 1.0)
         if not from_logits:
             clip = Clip(generation.settings.epsilon(), y_pred.dtype)
             scores = xp.log(clip.between(xp, xp.widen(scores)))
         losses = nn.sparse_softmax_cross_entropy_with_logits(labels=ids, logits=scores)
         if kept is not None:
-            losses = xp.where(kept, losses, 0.0)  # ignored rows may hold NaN
+            losses = xp.where(kept, losses, xp.zeros_like(losses))
         return xp.returned(losses, y_pred.dtype)
 
 
@@ -184,8 +200,17 @@ def kept_rows(y_true: Any, ignore_class: int | None, rows: Shape) -> Any:
             "Pass the label of the rows to skip, e.g. -1."
         )
     library, labels = tensors(y_true=y_true)
+    xp = library.namespace(labels)
     with library.quiet():
-        return library.class_ids(labels.reshape(rows), ignore_class)[1]
+        return xp.widen(_of_rows(xp, labels, rows)) != float(ignore_class)
+
+
+def _of_rows(xp: Any, labels: Any, rows: Shape) -> Any:
+    """Labels in the shape of the rows: without a trailing 1, or in row-major order."""
+    shape = shape_of(labels)
+    if _checks.fits(shape, rows):
+        return labels
+    return labels[..., 0] if _checks.fits(shape, (*rows, 1)) else xp.reshape(labels, rows)
 
 
 def kl_divergence(generation: Generation, y_true: Any, y_pred: Any) -> Any:
@@ -201,11 +226,11 @@ def mean_squared_error(generation: Generation, y_true: Any, y_pred: Any) -> Any:
     """Mean of (y_true - y_pred)^2 over the last axis."""
     library, xp, z, y_pred, _ = _pair(generation, y_true, y_pred)
     if generation.squares_fix_ranks:
-        z, y_pred = squeezed_or_expanded(xp, z, y_pred)
+        z, y_pred = squeezed_or_expanded(z, y_pred)
     axes = axes_of(-1, len(broadcast(y_true=z, y_pred=y_pred)))
     with library.quiet():
         error = z - xp.widen(y_pred)
-        return xp.returned(_formulas.mean(xp, error * error, axes), y_pred.dtype)
+        return xp.returned(mean(xp, error * error, axes), y_pred.dtype)
 
 
 def _pair(generation: Generation, y_true: Any, y_pred: Any) -> _Pair:
@@ -217,7 +242,7 @@ def _pair(generation: Generation, y_true: Any, y_pred: Any) -> _Pair:
 
 
 def _floats(generation: Generation, array: Any) -> Any:
-    return array if is_float(array) else cast(array, generation.settings.float_dtype)
+    return array if is_float(array) else cast(array, generation.settings.floatx())
 
 
 def _number(name: str, value: Any) -> float:
@@ -227,14 +252,14 @@ def _number(name: str, value: Any) -> float:
 
 def _uniform(shape: Shape, axes: tuple[int, ...]) -> float:
     """1 / number of classes."""
-    return 1 / max(1, math.prod(shape[axis] for axis in axes))
+    return 1.0 / max(1, int(math.prod(shape[axis] for axis in axes)))
 
 
 def _class_axes(name: str, axis: Any, shape: Shape) -> tuple[int, ...]:
     if isinstance(axis, bool):
         raise OptionError(f"axis must be an int; got {axis}. -1 is the last axis.")
     axes = axes_of(axis, len(shape))
-    if math.prod(shape[axis] for axis in axes) == 1:
+    if all(shape[axis] == 1 for axis in axes):
         warnings.warn(
             f"{name} finds one class in y_pred of shape {shape}: its loss is always about 0. "
             "Use binary_crossentropy for one yes/no answer per row.",
@@ -265,9 +290,9 @@ def _sparse_axis(generation: Generation, axis: Any, rank: int) -> int:
 
 def _check_label_shape(generation: Generation, labels: Shape, scores: Shape) -> None:
     rows = scores[:-1]
-    fits = labels in (rows, (*rows, 1))
+    fits = _checks.fits(labels, rows) or _checks.fits(labels, (*rows, 1))
     if generation.sparse_is_lenient and len(labels) != len(rows):
-        fits = math.prod(labels) == math.prod(rows)
+        fits = None in (*labels, *rows) or math.prod(labels) == math.prod(rows)
     if not fits:
         raise ShapeError(
             f"y_true must have shape {rows} or {(*rows, 1)}, one class id per row of y_pred of "
@@ -275,11 +300,11 @@ def _check_label_shape(generation: Generation, labels: Shape, scores: Shape) -> 
         )
 
 
-def _check_ids(labels: np.ndarray, kept: np.ndarray | None, classes: int) -> None:
+def _check_ids(labels: np.ndarray, ignored: int | None, classes: int) -> None:
     """Every label that counts is a class. Fractions are cut off, as Keras does."""
     values = np.trunc(labels) if labels.dtype.kind not in "iub" else labels
     bad = ~((values >= 0) & (values < classes))
-    bad = bad if kept is None else bad & kept
+    bad = bad if ignored is None else bad & (labels != ignored)
     if bad.any():
         places = [tuple(map(int, place)) for place in np.argwhere(bad)[:3]]
         shown = ", ".join(f"{labels[place]} at {place}" for place in places)

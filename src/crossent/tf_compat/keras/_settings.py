@@ -6,7 +6,7 @@ import numpy as np
 
 from crossent import _checks
 from crossent.errors import OptionError
-from crossent.tf_compat._dtypes import dtype_of
+from crossent.tf_compat._dtypes import name_of
 
 
 class Settings:
@@ -40,28 +40,22 @@ class Settings:
         Raises:
             OptionError: not the name of a float dtype.
         """
-        self._floatx = float_dtype("value", value).name
-
-    @property
-    def float_dtype(self) -> Any:
-        """`floatx` as a dtype."""
-        return float_dtype("floatx", self._floatx)
+        self._floatx = float_dtype("value", value)
 
 
-def float_dtype(name: str, value: Any) -> Any:
-    """The dtype of a name, a dtype or a Keras dtype policy.
+def float_dtype(name: str, value: Any) -> str:
+    """The name of a dtype, of its name or of a Keras dtype policy.
 
     "mixed_float16" and policies stand for the dtype that they compute in.
     """
     wanted = getattr(value, "compute_dtype", value)
-    wanted = getattr(wanted, "as_numpy_dtype", wanted)
     if isinstance(wanted, str):
         wanted = wanted.removeprefix("mixed_")
     try:
-        dtype = None if wanted is None else dtype_of(wanted)
+        dtype = None if wanted is None else name_of(wanted)
     except TypeError:
         dtype = None
-    if dtype is None or dtype.name not in _checks.FLOATS:
+    if dtype is None or dtype not in _checks.FLOATS:
         raise OptionError(
             f"{name} must be a float dtype, one of {', '.join(_checks.FLOATS)}; got {value!r}. "
             '"float32" is what Keras starts with.'

@@ -4,56 +4,59 @@ from typing import Any
 
 import numpy as np
 
+from crossent._checks import Shape
 from crossent.errors import ArgumentError
+from crossent.tf_compat._tensors import broadcast_shape, shape_of
 from crossent.tf_compat.errors import InvalidArgumentError
 
-Shape = tuple[int, ...]
 
-
-def squeezed_or_expanded(xp: Any, first: Any, second: Any) -> tuple[Any, Any]:
+def squeezed_or_expanded(first: Any, second: Any) -> tuple[Any, Any]:
     """Keras 3's rank fix: beside a trailing 1, a vector gets one too; else the longer loses it."""
-    if first.ndim == second.ndim + 1 and first.shape[-1] == 1:
-        if second.ndim == 1:
-            return first, xp.reshape(second, (*second.shape, 1))
-        return xp.reshape(first, first.shape[:-1]), second
-    if second.ndim == first.ndim + 1:
-        second, first = squeezed_or_expanded(xp, second, first)
+    of_first, of_second = shape_of(first), shape_of(second)
+    if len(of_first) == len(of_second) + 1 and of_first[-1] == 1:
+        if len(of_second) == 1:
+            return first, second[..., None]
+        return first[..., 0], second
+    if len(of_second) == len(of_first) + 1:
+        second, first = squeezed_or_expanded(second, first)
     return first, second
 
 
-def squeezed(xp: Any, first: Any, second: Any) -> tuple[Any, Any]:
+def squeezed(first: Any, second: Any) -> tuple[Any, Any]:
     """Keras 2's rank fix for labels and predictions: the longer loses its trailing 1."""
-    if first.ndim == second.ndim + 1 and first.shape[-1] == 1:
-        return xp.reshape(first, first.shape[:-1]), second
-    if second.ndim == first.ndim + 1 and second.shape[-1] == 1:
-        return first, xp.reshape(second, second.shape[:-1])
+    of_first, of_second = shape_of(first), shape_of(second)
+    if len(of_first) == len(of_second) + 1 and of_first[-1] == 1:
+        return first[..., 0], second
+    if len(of_second) == len(of_first) + 1 and of_second[-1] == 1:
+        return first, second[..., 0]
     return first, second
 
 
-def weight_of_rank(xp: Any, weight: Any, rank: int, name: str) -> Any:
+def weight_of_rank(weight: Any, rank: int, name: str) -> Any:
     """Keras 2's rank fix for weights: a vector of them stands for the leading axes."""
-    if weight.ndim == rank + 1:
-        if weight.shape[-1] != 1:
+    shape = shape_of(weight)
+    if len(shape) == rank + 1:
+        if shape[-1] != 1:
             raise InvalidArgumentError(
                 f"{name} must have rank {rank} like the row losses, or a trailing 1 beyond it; "
-                f"got shape {weight.shape}. Pass one weight per row."
+                f"got shape {shape}. Pass one weight per row."
             )
-        return xp.reshape(weight, weight.shape[:-1])
-    if 0 < weight.ndim == rank - 1:
-        return xp.reshape(weight, (*weight.shape, 1))
+        return weight[..., 0]
+    if 0 < len(shape) == rank - 1:
+        return weight[..., None]
     return weight
 
 
 def broadcast(**arrays: Any) -> Shape:
-    """The shape that the arguments broadcast to by the ordinary rules."""
-    try:
-        return np.broadcast_shapes(*(array.shape for array in arrays.values()))
-    except ValueError:
-        (name, array), (other, like) = arrays.items()
+    """The shape that two arguments broadcast to by the ordinary rules."""
+    (name, shape), (other, like) = ((key, shape_of(array)) for key, array in arrays.items())
+    both = broadcast_shape(shape, like)
+    if both is None:
         raise InvalidArgumentError(
-            f"{name} must broadcast with {other} of shape {like.shape}; got {array.shape}. "
+            f"{name} must broadcast with {other} of shape {like}; got {shape}. "
             "Give both the same shape."
-        ) from None
+        )
+    return both
 
 
 def axes_of(axis: Any, rank: int, of: str = "y_pred") -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 from crossent._arrays import library_of
 from crossent.tf_compat import nn
 from crossent.tf_compat._absent import absent, public_names
-from crossent.tf_compat._tensors import check_float, tensor
+from crossent.tf_compat._tensors import check_float, shape_of, tensor
 from crossent.tf_compat.keras._shapes import axes_of
 
 __all__ = ["log_softmax", "sigmoid", "softmax"]
@@ -100,15 +100,17 @@ def log_softmax(x: Any, axis: int | tuple[int, ...] | None = -1) -> Any:
 def _along(function: Callable[..., Any], x: Any, axis: Any) -> Any:
     x = tensor("x", x)
     check_float("x", x)
-    axes = axes_of((axis,) if isinstance(axis, list) else axis, x.ndim, of="x")
+    rank = len(shape_of(x))
+    axes = axes_of((axis,) if isinstance(axis, list) else axis, rank, of="x")
     if len(axes) == 1:
         return function(x, axis=axes[0])
     xp = library_of(x=x).namespace(x)
     last = tuple(range(-len(axes), 0))
     moved = xp.moveaxis(x, axes, last)
-    kept = moved.shape[: x.ndim - len(axes)]
-    joint = function(xp.reshape(moved, (*kept, math.prod(moved.shape[len(kept) :]))))
-    return xp.moveaxis(xp.reshape(joint, moved.shape), last, axes)
+    shape = shape_of(moved)
+    kept = shape[: rank - len(axes)]
+    joint = function(xp.reshape(moved, (*kept, math.prod(shape[len(kept) :]))))
+    return xp.moveaxis(xp.reshape(joint, shape), last, axes)
 
 
 __getattr__ = absent("tf.keras.activations", __name__)

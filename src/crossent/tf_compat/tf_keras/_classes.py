@@ -11,6 +11,7 @@ name: a label.
 
 from typing import Any
 
+from crossent._checks import Shape
 from crossent.tf_compat.keras._row_losses import kept_rows
 from crossent.tf_compat.tf_keras import _functions
 from crossent.tf_compat.tf_keras._loss import Loss
@@ -236,8 +237,8 @@ class SparseCategoricalCrossentropy(Loss):
             ignore_class=ignore_class,
         )
 
-    def _own_mask(self, y_true: Any, losses: Any) -> Any:
-        return kept_rows(y_true, self.ignore_class, losses.shape)
+    def _own_mask(self, y_true: Any, rows: Shape) -> Any:
+        return kept_rows(y_true, self.ignore_class, rows)
 
 
 class KLDivergence(Loss):

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from crossent._arrays import library_of
 from crossent.errors import OptionError
 from crossent.tf_compat._distribute import replica_count
-from crossent.tf_compat._tensors import tensors
+from crossent.tf_compat._tensors import converted
 from crossent.tf_compat.keras import _reduction
 from crossent.tf_compat.keras._loss import BaseLoss
 from crossent.tf_compat.keras._shapes import squeezed
@@ -41,13 +40,12 @@ class Loss(BaseLoss):
         self.name = name
         self.reduction = _reduction.checked_reduction(reduction, _reduction.Reduction.all())
 
-    def _converted(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
-        _, y_true, y_pred = tensors(y_true=y_true, y_pred=y_pred)
+    def _converted(self, library: Any, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+        y_true, y_pred = converted(library, y_true=y_true, y_pred=y_pred)
         return y_true, y_pred
 
     def _of_one_rank(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
-        xp = library_of(y_true=y_true, y_pred=y_pred).namespace(y_true, y_pred)
-        return squeezed(xp, y_true, y_pred)
+        return squeezed(y_true, y_pred)
 
     def _reduced(self, xp: Any, losses: Any, weight: Any, mask: Any) -> Any:
         replicas = replica_count()

@@ -4,7 +4,7 @@ from typing import Any
 
 from crossent.errors import ShapeError
 from crossent.tf_compat._absent import absent, public_names
-from crossent.tf_compat._tensors import tensor
+from crossent.tf_compat._tensors import shape_of, tensor
 from crossent.tf_compat.keras import activations
 from crossent.tf_compat.keras.activations import sigmoid
 
@@ -32,9 +32,9 @@ def softmax(x: Any, axis: int | tuple[int, ...] = -1) -> Any:
         [[0.5, 0.5]]
     """
     x = tensor("x", x)
-    if x.ndim == 1:
+    if len(shape_of(x)) == 1:
         raise ShapeError(
-            f"x must have a batch axis; got shape {x.shape}. tf.nn.softmax takes vectors."
+            f"x must have a batch axis; got shape {shape_of(x)}. tf.nn.softmax takes vectors."
         )
     return activations.softmax(x, axis)
 

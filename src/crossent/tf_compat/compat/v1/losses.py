@@ -14,12 +14,19 @@ reduction: a value of `Reduction`; by default the sum of weighted losses divided
 from typing import Any
 
 from crossent._arrays import library_of
+from crossent._checks import fits
 from crossent.errors import OptionError, ShapeError
 from crossent.tf_compat import _cross_entropy, _weighted
 from crossent.tf_compat._absent import absent, public_names
-from crossent.tf_compat._dtypes import float64
 from crossent.tf_compat._graphs import GraphKeys, collect, collected
-from crossent.tf_compat._tensors import beside, check_same_shape, tensor
+from crossent.tf_compat._tensors import (
+    beside,
+    check_same_shape,
+    dtype_name,
+    numbers,
+    shape_of,
+    tensor,
+)
 from crossent.tf_compat._weighted import Reduction
 from crossent.tf_compat.errors import InvalidArgumentError
 
@@ -68,10 +75,10 @@ def compute_weighted_loss(
         4.5
     """
     Reduction.validate(reduction)
-    losses = tensor("losses", losses)
-    weights = tensor("weights", weights, float64)
-    _weighted.check_weights(weights.shape, losses.shape)
     library = library_of(losses=losses, weights=weights)
+    losses = tensor("losses", losses, library)
+    weights = numbers("weights", weights, library)
+    _weighted.check_weights(shape_of(weights), shape_of(losses))
     xp = library.namespace(losses, weights)
     with library.quiet():
         value = _weighted.reduced(xp, xp.widen(losses), xp.widen(weights), reduction)
@@ -117,10 +124,11 @@ def softmax_cross_entropy(
         >>> float(tf.losses.softmax_cross_entropy(labels, logits, weights=[0.3, 0.7]).round(6))
         0.57401...
     """
-    logits = tensor("logits", logits)
-    labels = beside("onehot_labels", onehot_labels, logits)
+    library = library_of(onehot_labels=onehot_labels, logits=logits, weights=weights)
+    logits = tensor("logits", logits, library)
+    labels = beside("onehot_labels", onehot_labels, logits, library)
     check_same_shape(onehot_labels=labels, logits=logits)
-    classes = labels.shape[-1] if labels.ndim else 1
+    classes = (shape_of(labels) or (1,))[-1]
     labels = _weighted.smoothed(labels, label_smoothing, classes)
     losses = _cross_entropy.softmax_losses(labels, logits, stop_labels=True)
     name = scope or "softmax_cross_entropy_loss"
@@ -160,21 +168,24 @@ def sparse_softmax_cross_entropy(
         >>> float(tf.losses.sparse_softmax_cross_entropy([1], [[10.0, -10.0]]))
         20.0
     """
-    labels, logits = tensor("labels", labels), tensor("logits", logits)
-    more_axes = logits.ndim - labels.ndim
-    if more_axes == 2 and logits.shape[-1] == 1:
-        logits = _without_last(logits)
-    elif more_axes == 0 and labels.shape[-1:] == (1,):
-        labels = _without_last(labels)
-    weights = tensor("weights", weights, float64)
-    if weights.ndim == labels.ndim + 1:
-        if weights.shape[-1] != 1:
+    library = library_of(labels=labels, logits=logits, weights=weights)
+    labels, logits = tensor("labels", labels, library), tensor("logits", logits, library)
+    of_labels, of_logits = shape_of(labels), shape_of(logits)
+    more_axes = len(of_logits) - len(of_labels)
+    if more_axes == 2 and of_logits[-1] == 1:
+        logits = logits[..., 0]
+    elif more_axes == 0 and of_labels[-1:] == (1,):
+        labels, of_labels = labels[..., 0], of_labels[:-1]
+    weights = numbers("weights", weights, library)
+    of_weights = shape_of(weights)
+    if len(of_weights) == len(of_labels) + 1:
+        if of_weights[-1] != 1:
             raise InvalidArgumentError(
-                f"weights must have one number per label, shape {labels.shape}; got "
-                f"{weights.shape}. "
+                f"weights must have one number per label, shape {of_labels}; got "
+                f"{of_weights}. "
                 "Only a trailing axis of 1 is dropped."
             )
-        weights = _without_last(weights)
+        weights = weights[..., 0]
     losses = _cross_entropy.sparse_losses(labels, logits)
     name = scope or "sparse_softmax_cross_entropy_loss"
     return compute_weighted_loss(losses, weights, name, loss_collection, reduction)
@@ -215,10 +226,11 @@ def sigmoid_cross_entropy(
         >>> float(tf.losses.sigmoid_cross_entropy([1, 0], [0.0, 0.0]).round(6))
         0.693147...
     """
-    logits = tensor("logits", logits)
-    labels = tensor("multi_class_labels", multi_class_labels, logits.dtype)
+    library = library_of(multi_class_labels=multi_class_labels, logits=logits, weights=weights)
+    logits = tensor("logits", logits, library)
+    labels = tensor("multi_class_labels", multi_class_labels, library, dtype_name(logits))
     check_same_shape(multi_class_labels=labels, logits=logits)
-    labels = _weighted.smoothed(labels, label_smoothing, 2, logits.dtype)
+    labels = _weighted.smoothed(labels, label_smoothing, 2, dtype_name(logits))
     losses = _cross_entropy.sigmoid_losses(labels, logits)
     name = scope or "sigmoid_cross_entropy_loss"
     return compute_weighted_loss(losses, weights, name, loss_collection, reduction)
@@ -361,24 +373,20 @@ def get_total_loss(
     return _total(losses)
 
 
-def _without_last(array: Any) -> Any:
-    return library_of(array=array).namespace(array).reshape(array, array.shape[:-1])
-
-
 def _total(losses: list[Any]) -> Any:
     """Their sum in the dtype of the first array; numbers take part in any."""
-    arrays = [tensor("loss", loss) for loss in losses]
+    library = library_of(**{f"losses[{i}]": loss for i, loss in enumerate(losses)})
+    arrays = [tensor("loss", loss, library) for loss in losses]
     first = next(
         (a for a, loss in zip(arrays, losses, strict=True) if hasattr(loss, "dtype")), arrays[0]
     )
     for array in arrays:
-        if array.shape != first.shape:
+        if not fits(shape_of(array), shape_of(first)):
             raise ShapeError(
-                f"losses must have the same shape to be added up; got {first.shape} and "
-                f"{array.shape}. "
+                f"losses must have the same shape to be added up; got {shape_of(first)} and "
+                f"{shape_of(array)}. "
                 "Reduce them first, or collect them elsewhere: loss_collection=."
             )
-    library = library_of(loss=first)
     xp = library.namespace(*arrays)
     with library.quiet():
         return xp.returned(sum((xp.widen(a) for a in arrays[1:]), xp.widen(arrays[0])), first.dtype)
