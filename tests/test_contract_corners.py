@@ -18,7 +18,7 @@ from test_contract import (
     assert_contract,
     exact_of,
 )
-from test_contract_libraries import WAYS
+from test_contract_libraries import WAYS, turns
 
 import crossent
 from crossent.errors import ArgumentError, LabelError
@@ -31,8 +31,7 @@ def score_of(name):
     return "predictions" if name == "mean_squared_error" else "logits"
 
 
-@pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "name"), list(turns(LOSSES)))
 def test_nothing_kept_is_zero_with_gradient_zero(way, name):
     """Every reduction of rows without weight, of ignored rows and of no rows, in one program."""
     loss, scores = getattr(crossent, name), score_of(name)
@@ -89,8 +88,7 @@ def softmax_corners(dtype):
     }
 
 
-@pytest.mark.parametrize("name", SOFTMAX)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "name"), list(turns(SOFTMAX)))
 def test_rows_that_do_not_count_and_invalid_ids(way, name):
     """Invalid ids are an error, or, compiled, NaN rows that leave the others alone."""
     runs, loss = front_end(way), getattr(crossent, name)
@@ -124,8 +122,7 @@ def test_the_mean_leaves_out_rows_that_do_not_count(way, name):
     assert_contract(way, name, **softmax_corners(np.float32))
 
 
-@pytest.mark.parametrize("name", SOFTMAX)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "name"), list(turns(SOFTMAX)))
 def test_labels_that_are_no_distribution(way, name):
     runs, loss = front_end(way), getattr(crossent, name)
     labels = np.array([[0.5, 0.5, 0], [0.75, 0.75, 0], [1.5, -0.5, 0], [NAN, 1, 0]], np.float32)
@@ -142,8 +139,7 @@ def test_labels_that_are_no_distribution(way, name):
     assert_agrees(runs, name, "logits", first, exact, value[:1], gradient[:1])
 
 
-@pytest.mark.parametrize("name", SIGMOID)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "name"), list(turns(SIGMOID)))
 def test_elements_that_do_not_count_and_invalid_labels(way, name):
     runs, loss = front_end(way), getattr(crossent, name)
     call = {
@@ -173,8 +169,7 @@ def test_elements_that_do_not_count_and_invalid_labels(way, name):
     assert not gradient[[1, 3, 4]].any()
 
 
-@pytest.mark.parametrize("name", SOFTMAX)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "name"), list(turns(SOFTMAX)))
 def test_class_axis_1_and_one_hot_labels(way, name):
     logits = np.random.default_rng(1).normal(size=(2, 4, 3)).astype(np.float32)
     ids = np.array([[0, 3, 1], [2, 2, 0]])
@@ -216,8 +211,7 @@ def test_class_ids_of_every_integer_dtype(way, name):
     np.testing.assert_allclose(gradient, 8 * slope, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", SOFTMAX)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "name"), list(turns(SOFTMAX)))
 def test_any_split_into_micro_batches_is_the_one_batch(way, name):
     """Added up over the label weight of all; one micro-batch is all ignored, one has one row."""
     runs, loss = front_end(way), getattr(crossent, name)

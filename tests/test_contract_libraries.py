@@ -36,7 +36,17 @@ from test_contract_information import assert_contract as assert_information
 import crossent
 
 WAYS = [way for way in MODES if way not in ("numpy", "torch-inductor")]
+# Ways that take most of a second for each program.
+SLOW_TO_COMPILE = ["torch-compiled", "torch-func-compiled", "tf-xla"]
 CLASSES = 10
+
+
+def turns(names):
+    """Each loss in each way; where compiling is slow, every other one, in turn."""
+    for i, way in enumerate(WAYS):
+        for k, name in enumerate(names):
+            if way not in SLOW_TO_COMPILE or (i + k) % 2 == 0:
+                yield pytest.param(way, name, id=f"{way}-{name}")
 
 
 def known_dtype(way, name):
