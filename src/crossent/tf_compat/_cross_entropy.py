@@ -147,7 +147,7 @@ def _softmax_value(library: Any, xp: Any, labels: Any, logits: Any) -> Any:
     if infinite is not None:
         n = xp.stop_gradient(xp.neg_log_probs(logits, RowOptions())[0])
         # Of value n and derivative -z in x.
-        x = xp.widen(logits)
+        x, infinite = xp.widen(logits), xp.widen(infinite)
         term = n + (xp.stop_gradient(x) - x)
         value = value + xp.sum(xp.where(infinite == 0, 0.0, infinite * term), axis=-1)
     return value
