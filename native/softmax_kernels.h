@@ -21,7 +21,7 @@ enum {
     kLaneTerms = kBlockVectors / kSums,  // what is added to one lane
     // Rows above are summed in parts of this length, and their exponentials computed again.
     kPart = 1 << 18,
-    kShort = 64,
+    kShort = 192,
     kPrefetchBytes = 4096,
 };
 
