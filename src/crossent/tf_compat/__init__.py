@@ -1,4 +1,4 @@
-"""TensorFlow's loss functions under TensorFlow's names, on NumPy arrays and lists.
+"""TensorFlow's loss functions under TensorFlow's names, on any library's arrays and on lists.
 
 `import crossent.tf_compat as tf` stands where `import tensorflow as tf` stood in code that computes
 losses, and `import crossent.tf_compat.compat.v1 as tf` where TensorFlow 1 did: signatures,

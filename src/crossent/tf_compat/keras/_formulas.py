@@ -41,7 +41,12 @@ def binary_cross_entropy(xp: Any, z: Any, p: Any, clip: Clip, *, offset: bool) -
     # In half precision q can be 1. A label that says so too costs 0; in Keras it is 0 * log(0).
     no_positive, no_negative = (z == 0) & (q == 0), (z == 1) & (q == 1)
     positive = xp.log(xp.where(no_positive, 1.0, q + more))
-    negative = xp.log1p(xp.where(no_negative, 0.0, more - q))
+    # Near 1 only 1 - q is exact, where the arithmetic is float32 too. The choice keeps XLA from
+    # adding up the constants first.
+    near = q > 0.5
+    beyond = xp.where(near, 1 - q, xp.ones_like(q))
+    rest = xp.log(xp.where(near & ~no_negative, beyond + more, xp.ones_like(q)))
+    negative = xp.where(near, rest, xp.log1p(xp.where(near, xp.zeros_like(q), more - q)))
     return -(z * positive + (1 - z) * negative)
 
 
