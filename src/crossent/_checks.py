@@ -324,7 +324,7 @@ def distribution_values(labels: np.ndarray, axis: int) -> None:
             f"{_range_hint(labels, labels[bad], distribution=True)}"
         )
     sums = labels.sum(axis=axis, dtype=np.float64)
-    off = ~(np.abs(sums - 1) <= sum_tolerance(labels.dtype.name, labels.shape[axis]))
+    off = ~(np.abs(sums - 1) <= sum_tolerance(_precision(labels), labels.shape[axis]))
     if off.any():
         raise LabelError(
             f"labels must sum to 1 over the classes; got sums {_first(sums, off)}. "
@@ -422,12 +422,13 @@ def _kept_rows(
     """The scores with NaN, which passes all checks, in the rows that are not kept."""
     if kept is None or axis is None:
         return scores, axis
-    nan = np.asarray(np.nan, scores.dtype)
-    return np.where(kept[..., None], np.moveaxis(scores, axis, -1), nan), -1
+    rows = np.moveaxis(scores, axis, -1).copy()
+    rows[~kept] = np.nan
+    return rows, -1
 
 
 def _check_sums(name: str, sums: np.ndarray, values: np.ndarray, axis: int) -> None:
-    off = np.abs(sums - 1) > sum_tolerance(values.dtype.name, values.shape[axis])
+    off = np.abs(sums - 1) > sum_tolerance(_precision(values), values.shape[axis])
     if off.any():
         what = "sum to 1" if name == "probs" else "be normalised, sum of exp(log_probs) = 1,"
         raise ScoreError(
@@ -435,6 +436,14 @@ def _check_sums(name: str, sums: np.ndarray, values: np.ndarray, axis: int) -> N
             "Unnormalised scores are logits=; independent yes/no probabilities belong to "
             "sigmoid_cross_entropy."
         )
+
+
+class BFloat16(np.ndarray):
+    """float32 numbers that were bfloat16, which NumPy lacks: sums are judged by what was lost."""
+
+
+def _precision(values: np.ndarray) -> str:
+    return "bfloat16" if isinstance(values, BFloat16) else str(values.dtype.name)
 
 
 def sum_tolerance(dtype: str, num_classes: int) -> float:

@@ -145,5 +145,7 @@ class _Functions(Formula):
 
     def _steep(self, zero: Any, x: Any) -> Any:
         """0 where x is, with an infinite derivative."""
-        huge = float(x.dtype.max) ** 0.6
-        return self.where(zero, x, 0.0) * huge * huge
+        base = self.where(zero, x, 0.0)
+        # Not constants: graphs and XLA would fold the two into one that is infinite in the value.
+        huge = tf.stop_gradient(base + float(x.dtype.max) ** 0.6)
+        return base * huge * huge

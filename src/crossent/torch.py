@@ -109,20 +109,19 @@ def _has_values(tensor: Any) -> bool:
 
 def _values(tensor: Any) -> np.ndarray:
     tensor = tensor.detach().cpu()
-    # NumPy knows no bfloat16; every one of them is a float32.
-    tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+    if tensor.dtype == torch.bfloat16:
+        return tensor.float().numpy().view(_checks.BFloat16)
     return np.asarray(tensor.numpy())
 
 
 def class_ids(labels: Any, ignored: int | None) -> tuple[Any, Any]:
     """Class ids as int64, 0 where ignored, -1 where they are fractions; and the kept rows."""
     ids = labels.to(torch.int64)
+    # Before fractions become -1, which may be what is ignored.
+    kept = None if ignored is None else (labels if labels.is_floating_point() else ids) != ignored
     if labels.is_floating_point():
         ids = torch.where(ids == labels, ids, -1)
-    if ignored is None:
-        return ids, None
-    kept = ids != ignored
-    return torch.where(kept, ids, 0), kept
+    return (ids if kept is None else torch.where(kept, ids, 0)), kept
 
 
 def kernel_for(array: Any) -> str:
