@@ -110,7 +110,7 @@ def _has_values(tensor: Any) -> bool:
 def _values(tensor: Any) -> np.ndarray:
     tensor = tensor.detach().cpu()
     if tensor.dtype == torch.bfloat16:
-        return tensor.float().numpy().view(_checks.BFloat16)
+        return np.asarray(tensor.float().numpy()).view(_checks.BFloat16)
     return np.asarray(tensor.numpy())
 
 
