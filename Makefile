@@ -6,9 +6,10 @@
 PYTHON ?= python3
 PYTEST_ARGS ?= -n auto
 
-# What Python 3.13 runs too, on the base install: no pyarrow, no rich, no scikit-learn there.
+# What Python 3.13 runs too, on the base install and JAX: no pyarrow, rich, scikit-learn there, and
+# nowhere a PyTorch without CUDA.
 CORE_TESTS := $(wildcard $(patsubst %,tests/test_%.py,build doctor imports contract contract_information \
-	same_bits advice catalogue audit audit_cli))
+	same_bits advice catalogue audit audit_cli jax xla_ffi))
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -108,7 +109,7 @@ $(VENV313)/.created:
 	@touch $@
 
 $(VENV313)/.installed: $(VENV313)/.created dist/.checked
-	$(VENV313)/bin/python $(PIP) install "$$(ls dist/*.whl)[test]"
+	$(VENV313)/bin/python $(PIP) install "$$(ls dist/*.whl)[test]" "jax>=0.5.3"
 	$(VENV313)/bin/python $(PIP) install --force-reinstall --no-deps dist/*.whl  # same number, new code
 	@touch $@
 endif
