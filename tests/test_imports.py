@@ -105,3 +105,14 @@ def test_import_takes_little_longer_than_numpy():
 
 def test_the_time_is_measured():
     assert median_import_milliseconds("time.sleep(0.07); import crossent", runs=1) > 70.0
+
+
+@pytest.mark.parametrize(
+    ("library", "name"), [("torch", "Loss"), ("jax", "kernel_for"), ("tensorflow", "kernel_for")]
+)
+def test_a_door_needs_no_import_of_its_own(library, name):
+    pytest.importorskip(library, reason="not on every Python that the core is tested on")
+    code = f"import crossent as xe; print(callable(xe.{library}.{name}))"
+    # Not run(): what these libraries warn of at import is theirs.
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
