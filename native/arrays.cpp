@@ -1,5 +1,7 @@
 #include "arrays.h"
 
+#include "floating_point.h"
+
 namespace crossent {
 
 std::int64_t size_of(Number number) {

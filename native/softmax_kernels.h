@@ -1167,13 +1167,18 @@ struct DistributionWeight {
         }
     }
 
-    // False if it is no distribution: entries in [0, 1] that sum to 1 but for what rounding to
-    // float32 takes (crossent._checks.sum_tolerance).
-    CROSSENT_MEMBER bool total(int64_t n, const double* weight, double* result) const {
+    // False if it is no distribution: entries in [0, 1] that sum to 1 but for what rounding them
+    // to their dtype takes (crossent._checks.sum_tolerance).
+    CROSSENT_MEMBER bool total(int64_t n, Number number, const double* weight,
+                               double* result) const {
+        const double epsilon = number == Number::bfloat16  ? 0x1p-7
+                               : number == Number::float16 ? 0x1p-10
+                                                           : 0x1p-23;
+        const double allowed = epsilon * (4 + 2 * sqrt(double(n)));
         const double all = sum_of_lanes(sum), off = all > 1 ? all - 1 : 1 - all;
         *result = weight ? sum_of_lanes(weighted) : all;
         return highest(highest_share) <= 1 && !(highest(lowest_negative) > 0) &&
-               off <= 0x1p-23 * (4 + 2 * sqrt(double(n)));
+               off <= (allowed < 0.05 ? allowed : 0.05);
     }
 };
 
@@ -1195,7 +1200,7 @@ static __attribute__((noinline)) bool distribution_weight(const SoftmaxTask& tas
             weight.add(piece, count, task.class_weight ? task.class_weight + j : nullptr);
         }
     }
-    return weight.total(n, task.class_weight, result);
+    return weight.total(n, number, task.class_weight, result);
 }
 
 static bool softmax_labels(const SoftmaxTask& task, int64_t begin, int64_t end,

@@ -27,6 +27,7 @@ BUILTINS = {
     xe.OptionError: ValueError,
     xe.DTypeError: TypeError,
     xe.ArgumentError: TypeError,
+    xe.MissingLibraryError: ImportError,
 }
 # Functions that say what to do; each of their branches is part of some message.
 CHOOSES_A_WAY_OUT = re.compile(r"_hint$|^_conversion$")
@@ -45,6 +46,13 @@ class Symbolic:
     __module__ = "keras.src"
 
 
+def dtype_without_ml_dtypes(name):
+    """crossent.numpy.dtype where that package is missing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "ml_dtypes", None)
+        return xe.numpy.dtype(name)
+
+
 # Four rows of three classes: some logits above 1, some below 0.
 Z = np.array([[2.0, 0.5, -1.0], [0.25, 3.0, -0.5], [0.0, -2.0, 1.5], [1.0, 0.75, -0.25]])
 IDS = np.array([0, 1, 2, 1])
@@ -59,6 +67,7 @@ NAMES = {function.__name__: function for function in PUBLIC}
 NAMES |= {name: value for name, value in globals().items() if name.isupper()}
 NAMES |= {"np": np, "torch": torch, "classes": _checks.classes}
 NAMES |= {"Foreign": Foreign, "Symbolic": Symbolic}
+NAMES |= {"dtype_without_ml_dtypes": dtype_without_ml_dtypes}
 NAMES |= {"value_and_grad": partial(xe.numpy.value_and_grad, xe.softmax_cross_entropy)}
 
 

@@ -696,3 +696,41 @@ def test_narrow_ids_do_not_wrap_around(loss, mode, rng):
         assert_close(of(jnp.asarray(ids), logits), expected, ulps=16)
     gradient = jax.jit(jax.grad(lambda x, y: loss(labels=y, logits=x, **options)))
     assert_close(gradient(logits, jnp.asarray(ids)), gradient(logits, ids.astype(int)))
+
+
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", "sigmoid_cross_entropy"])
+def test_float16_gradients_are_divided_after_the_loss_is_scaled(name):
+    """Divided first and rounded then, entries below 6e-8 are 0 however large the scale is."""
+    logits = jnp.zeros((4, 1000), jnp.float16)
+    labels = jnp.array([0, 1, 2, 3]) if name.startswith("softmax") else jnp.ones((4, 1000))
+
+    def scaled(x, normalizer):
+        loss = getattr(crossent, name)
+        return 2.0**24 * loss(labels=labels, logits=x, reduction="sum", normalizer=normalizer)
+
+    gradient = jax.jit(jax.grad(scaled))(logits, 2.0**24)
+    exact = jax.grad(scaled)(logits.astype(jnp.float32), 2.0**24)
+    assert (gradient != 0).all()
+    np.testing.assert_allclose(gradient, exact, rtol=2e-3)
+
+
+def test_weights_of_an_empty_batch():
+    logits, none = jnp.zeros((0, 5)), jnp.zeros(0)
+    ids = jnp.zeros(0, jnp.int32)
+    assert crossent.softmax_cross_entropy(labels=ids, logits=logits, sample_weight=none) == 0
+    assert crossent.sigmoid_cross_entropy(labels=logits, logits=logits, sample_weight=none) == 0
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_distributions_in_half_precision_are_distributions_when_compiled(dtype):
+    q = jax.nn.softmax(jnp.array(np.random.default_rng(0).normal(size=(4, 50)), dtype)).astype(
+        dtype
+    )
+
+    def loss(labels):
+        logits = jnp.zeros((4, 50), dtype)
+        return crossent.softmax_cross_entropy(labels=labels, logits=logits, reduction="none")
+
+    assert jnp.isfinite(loss(q)).all()
+    assert jnp.isfinite(jax.jit(loss)(q)).all()
+    assert jnp.isnan(jax.jit(loss)(2 * q)).all()

@@ -1014,3 +1014,37 @@ def test_every_function_that_the_library_lacks_is_tensorflows():
     assert used <= set(declarations(header))
     needed = subprocess.run(["readelf", "-d", library], capture_output=True, text=True, check=True)
     assert "tensorflow" not in "".join(re.findall(r"NEEDED.*", needed.stdout))
+
+
+@pytest.mark.parametrize("normalizer", [4, np.int64(4), np.float16(4)])
+def test_a_normalizer_of_any_dtype_in_a_function(normalizer):
+    logits, labels = tf.ones((3, 4)), tf.constant([0, 1, 2])
+
+    @tf.function
+    def loss(divisor):
+        return xe.softmax_cross_entropy(
+            labels=labels, logits=logits, reduction="sum", normalizer=divisor
+        )
+
+    expected = np.float32(3 * np.log(4) / 4)
+    assert loss(normalizer) == expected
+    assert loss(tf.constant(normalizer)) == expected
+
+
+def test_a_list_may_hold_tensors():
+    weights = [tf.Variable(1.0), tf.Variable(2.0), tf.Variable(3.0)]
+    logits, labels = tf.ones((3, 4)), tf.constant([0, 1, 2])
+    with tf.GradientTape() as tape:
+        loss = xe.softmax_cross_entropy(
+            labels=labels, logits=logits, sample_weight=weights, reduction="sum"
+        )
+    np.testing.assert_allclose(tape.gradient(loss, weights), [np.log(4)] * 3, rtol=1e-6)
+
+
+def test_a_dtype_that_tensorflow_lacks():
+    with pytest.raises(xe.DTypeError, match="sample_weight must hold real numbers; got "):
+        xe.softmax_cross_entropy(
+            labels=tf.constant([0, 1, 2]),
+            logits=tf.ones((3, 4)),
+            sample_weight=np.ones(3, np.longdouble),
+        )

@@ -901,3 +901,89 @@ def test_the_first_call_may_be_compiled():
         "assert torch.equal(value, f(x, y))\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_forward_mode_around_a_compiled_loss():
+    """The custom operator has no tangents, and would drop them without a word."""
+    x, t, labels = torch.randn(2, 3), torch.randn(2, 3), torch.tensor([0, 1])
+
+    def loss(logits):
+        return xe.softmax_cross_entropy(labels=labels, logits=logits)
+
+    compiled = torch.compile(loss, backend="eager")
+    compiled(x)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, t)
+        tangent = torch.autograd.forward_ad.unpack_dual(compiled(dual)).tangent
+        own = torch.autograd.forward_ad.unpack_dual(functional.cross_entropy(dual, labels)).tangent
+        torch.testing.assert_close(tangent, own)
+
+
+def test_an_exported_program_has_no_gradient_that_it_was_not_exported_with():
+    class Weighted(torch.nn.Module):
+        def forward(self, logits, labels, weight):
+            return xe.softmax_cross_entropy(labels=labels, logits=logits, class_weight=weight)
+
+    x, y = torch.randn(2, 3), torch.tensor([0, 1])
+    exported = torch.export.export(Weighted(), (x, y, torch.ones(3))).module()
+    loss = exported(x.clone().requires_grad_(), y, torch.ones(3, requires_grad=True))
+    with pytest.raises(xe.ArgumentError, match="labels and weights must need no gradient"):
+        loss.backward()
+
+
+def test_inplace_leaves_a_view_of_a_parameter_alone():
+    loss = crossent.torch.Loss(xe.softmax_cross_entropy, inplace=True)
+    with pytest.raises(xe.ArgumentError, match="a leaf, or a view of one"):
+        loss(torch.nn.Parameter(torch.randn(2, 3)).view(2, 3), torch.tensor([0, 1]))
+
+
+def test_inplace_keeps_what_a_loss_scale_is_for():
+    x = torch.zeros(4096, 64, dtype=torch.float16)
+    x[:, 0] = 10
+    x.requires_grad_()
+    loss = crossent.torch.Loss(xe.softmax_cross_entropy, inplace=True)
+    (loss(x * 1, torch.zeros(4096, dtype=torch.int64)) * 65536).backward()
+    assert (x.grad != 0).all()
+
+
+def test_a_tensor_of_zeros_without_memory():
+    x = torch.randn(4, 3, requires_grad=True)
+    losses = xe.softmax_cross_entropy(labels=torch.tensor([0, 1, 2, 0]), logits=x, reduction="none")
+    losses.backward(torch._efficientzerotensor((4,)))
+    assert not x.grad.any()
+
+
+def test_all_losses_follow_the_number_of_threads():
+    before = torch.get_num_threads()
+    x, y = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+    try:
+        for threads in (1, 2, 1):
+            torch.set_num_threads(threads)
+            xe.focal_loss(labels=y, logits=x)
+            assert _torch_native.native.core.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_ranks_that_no_loss_has():
+    with pytest.raises(xe.ShapeError, match="must have a class axis"):
+        xe.softmax_cross_entropy(labels=torch.tensor(0), logits=torch.tensor(1.0))
+    with pytest.raises(xe.ShapeError, match="labels must have shape"):
+        xe.softmax_cross_entropy(labels=torch.zeros([1] * 40).long(), logits=torch.zeros(1, 3))
+
+
+def test_weights_with_the_negative_bit():
+    weight = torch.imag(torch.tensor([1 - 2j, 1 - 1j]).conj())
+    x, y = torch.randn(2, 3), torch.tensor([0, 1])
+    one = xe.softmax_cross_entropy(labels=y, logits=x, sample_weight=weight)
+    assert one == xe.softmax_cross_entropy(labels=y, logits=x, sample_weight=[2.0, 1.0])
+
+
+def test_the_default_device_does_not_move_numbers():
+    x, y = torch.randn(2, 3), torch.tensor([0, 1])
+    torch.set_default_device("meta")
+    try:
+        value = xe.focal_loss(labels=y, logits=x, reduction="sum", normalizer=3.0)
+    finally:
+        torch.set_default_device(None)
+    assert value.device.type == "cpu"

@@ -13,7 +13,7 @@ Four layers, from the inside:
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -232,7 +232,7 @@ def _varying(array: Any, axes: tuple[str, ...]) -> Any:
 # ---- on the rows of each device
 
 
-@cache
+@lru_cache(maxsize=256)
 def _partitioned(options: Options, form: _Form) -> Callable[..., Any]:
     """The call under a sharded jit: the classes whole on every device, the rows where they are."""
     call = custom_partitioning(partial(_call, options, form))
@@ -274,7 +274,7 @@ def _partitioned(options: Options, form: _Form) -> Callable[..., Any]:
 # ---- under jax.vmap
 
 
-@cache
+@lru_cache(maxsize=256)
 def _batched(options: Options, groups: int, with_gradient: bool) -> Callable[..., Any]:
     @custom_vmap
     def call(given: Operands) -> Any:
@@ -332,6 +332,15 @@ def _loss_jvp(options: Options, primals: Any, tangents: Any) -> Any:
     if not _moves(moved.logits):
         (value,) = _on_its_mesh(given, loss(options, given))
         return value, _moved_value(options, given, None, moved)
+    if given.logits.dtype == jnp.float16 and given.normalizer is not None:
+        # Divided first, entries vanish in float16 however the loss is scaled afterwards.
+        summed = options._replace(reduction="sum", own_normalizer=False)
+        total, gradient = loss_and_gradient(summed, given._replace(normalizer=None))
+        total, gradient = _on_its_mesh(given, total, gradient)
+        divisor = given.normalizer.astype(total.dtype)
+        empty = divisor == 0
+        share = jnp.where(empty, 0, 1 / jnp.where(empty, 1, divisor)).astype(total.dtype)
+        return total * share, _moved_value(options, given, gradient, moved, share)
     value, gradient = _on_its_mesh(given, *loss_and_gradient(options, given))
     return value, _moved_value(options, given, gradient, moved)
 
@@ -367,15 +376,20 @@ def _on_its_mesh(given: Operands, *results: Any) -> tuple[Any, ...]:
     )
 
 
-def _moved_value(options: Options, given: Operands, gradient: Any, moved: Operands) -> Any:
-    """How the value moves: with the logits by the native gradient, with others by the formula."""
+def _moved_value(
+    options: Options, given: Operands, gradient: Any, moved: Operands, share: Any = None
+) -> Any:
+    """How the value moves: with the logits by the native gradient, with others by the formula.
+
+    The gradient is that of the value times `share`, where there is one.
+    """
     others = _moved_by_formula(options, given, moved._replace(logits=None))
     if not _moves(moved.logits):
         return others
     dtype = result_dtype(given.logits)
     flow = gradient.astype(dtype) * moved.logits.astype(dtype)
     if options.reduced:
-        flow = jnp.sum(flow)
+        flow = jnp.sum(flow) if share is None else share * jnp.sum(flow)
     elif options.is_softmax:
         flow = jnp.sum(flow, axis=options.axis)
     return flow if others is None else flow + others

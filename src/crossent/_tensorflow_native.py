@@ -32,6 +32,8 @@ _RESULTS = {
 }
 _INTEGERS = {tf.as_dtype(name) for name in _checks.INTEGERS}
 _NUMBERS = {*_RESULTS, *_INTEGERS, tf.bool}
+_KNOWN = {dtype.name for dtype in _NUMBERS}
+_WIDE = (tf.float32, tf.float64)  # of the normalizer in the ops
 
 
 def _open() -> tuple[Any, str]:
@@ -167,6 +169,7 @@ def _fused(
         if wide is None or z.dtype not in _NUMBERS or not on_cpu(x):
             return None
         lists = [[] if w is None else [_weight(w)] for w in weights]
+        lists[2] = [w if w.dtype in _WIDE else tf.cast(w, tf.float64) for w in lists[2]]
         if not eager:
             if in_xla() or os.environ.get("CROSSENT_CHECK") == "1":
                 return None
@@ -206,13 +209,13 @@ def _tensor(value: Any) -> Any:
         return value
     if isinstance(value, tf.Variable):
         return tf.convert_to_tensor(value)
-    if isinstance(value, (list, int, float, np.generic)):
+    if isinstance(value, (int, float, np.generic)):
         try:
             value = np.asarray(value)
-        except (ValueError, OverflowError):  # rows of different lengths, for one
+        except OverflowError:
             raise _UnusualError from None
-    # NumPy's subclasses have rules of their own: a masked array, a matrix.
-    if type(value) is np.ndarray and value.dtype.kind in "fiub":
+    # NumPy's subclasses have rules of their own: a masked array, a matrix. Lists may hold tensors.
+    if type(value) is np.ndarray and value.dtype.name in _KNOWN:
         return tf.convert_to_tensor(value)
     raise _UnusualError
 

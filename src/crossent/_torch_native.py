@@ -161,7 +161,8 @@ def _takes(tensors: tuple[Any, Any, Any, Any], options: _Options) -> bool:
         and (weight is None or is_plain(weight))
         and (sample_weight is None or is_plain(sample_weight))
         and logits.is_floating_point()
-        and rank <= _MOST_AXES
+        and (rank > 0 or not options[0])
+        and all(t is None or t.ndim <= _MOST_AXES for t in tensors)
         and (axis == -1 or (type(axis) is int and -rank <= axis < rank))
     )
 
@@ -247,6 +248,7 @@ def is_plain(tensor: Any) -> bool:
         and tensor.layout is _STRIDED
         and tensor.dtype in _NUMBERS
         and not tensor.is_neg()
+        and not tensor._is_zerotensor()  # zeros without memory
     )
 
 
@@ -278,9 +280,7 @@ def _call(
     logits, labels, weight, sample_weight = tensors
     if ignore_index is not None and not (type(ignore_index) is int and _fits_int64(ignore_index)):
         return None
-    threads = torch.get_num_threads()
-    if threads != _threads:
-        _follow(threads)
+    _follow_threads()
     shape, labels_shape = logits.shape, labels.shape
     strides = None if logits.is_contiguous() else logits.stride()
     labels_strides = None if labels.is_contiguous() else labels.stride()
@@ -349,6 +349,12 @@ def _fits_int64(number: int) -> bool:
     return -(2**63) <= number < 2**63
 
 
+def _follow_threads() -> None:
+    threads = torch.get_num_threads()
+    if threads != _threads:
+        _follow(threads)
+
+
 def _follow(threads: int) -> None:
     """PyTorch's number of threads becomes ours when it changes; between, others may change ours."""
     global _threads
@@ -382,11 +388,15 @@ def _result_dtype(logits: Any) -> Any:
 
 def _overwritten(logits: Any) -> Any:
     """The memory for a gradient in place of the logits."""
-    if logits.is_leaf:
+    base = logits._base
+    if logits.is_leaf or (base is not None and base.is_leaf and base.requires_grad):
         raise ArgumentError(
-            "inplace must be False for logits that are a leaf; got a tensor that gradients are "
-            "collected for. Leave inplace away."
+            "inplace must be False for logits that are a leaf, or a view of one; got a tensor that "
+            "gradients are collected for. Leave inplace away."
         )
+    # A float16 gradient that is rounded before upstream scales it may vanish.
+    if logits.dtype is torch.float16:
+        return torch.empty_like(logits)
     # Elements that share memory, as expand() makes them, have a gradient each.
     dense = logits.is_contiguous() or torch.empty_like(logits).stride() == logits.stride()
     return logits if dense else torch.empty_like(logits)
@@ -467,6 +477,7 @@ class _Statistics(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Any, labels: Any, class_weight: Any, options: RowOptions) -> Any:
+        _follow_threads()
         ctx.save_for_backward(logits, labels, class_weight)
         ctx.row_options = options
         shape = len(RowStatistics._fields), *logits.shape[:-1]
@@ -488,6 +499,7 @@ class _Statistics(torch.autograd.Function):
         options, wanted = ctx.row_options, ctx.needs_input_grad[:3]
         is_native = wanted == (True, False, False) and _is_plain_upstream(upstream)
         if is_native and not (_C.is_grad_enabled() or is_watched()):
+            _follow_threads()
             gradient = torch.empty_like(logits)
             by = RowStatistics(*(_coefficients(of_rows) for of_rows in upstream))
             native.core.row_gradient(
@@ -542,9 +554,10 @@ def _compiled(
     logits: Any, labels: Any, weight: Any, sample_weight: Any, normalizer: Any, options: _Options
 ) -> Any:
     """The custom operator, where its arguments fit by shape and kind."""
-    if _C._are_functorch_transforms_active() or not _fits(
-        logits, labels, weight, sample_weight, options
-    ):
+    # The operator would drop a tangent without a word, also one from outside of what is compiled.
+    if _C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+        return None
+    if not _fits(logits, labels, weight, sample_weight, options):
         return None
     if type(normalizer) in (float, int):
         normalizer = _as_tensor(normalizer)
@@ -695,6 +708,11 @@ def _keep(ctx: Any, inputs: Any, output: Any) -> None:
 
 
 def _pull(ctx: Any, upstream: Any) -> Any:
+    if any(ctx.needs_input_grad[1:4]):
+        raise ArgumentError(
+            "labels and weights must need no gradient in a program that was exported without; got "
+            "some that do. Export it with tensors that require one."
+        )
     gradient = torch.ops.crossent.linear_loss_gradient(upstream, *ctx.saved_tensors, *ctx.options)
     return (gradient, *[None] * (4 + len(ctx.options)))
 

@@ -43,7 +43,9 @@ def as_array(name: str, value: Any) -> Any:
     """The argument as an array of its own dtype; lists of numbers by NumPy's rules."""
     if is_own(value):
         return value
-    if type(value).__module__.startswith("keras."):  # a Variable; NumPy would lose its gradient
+    if (
+        type(value).__module__.partition(".")[0] == "keras"
+    ):  # a Variable; NumPy would lose its gradient
         return as_array(name, value.value)
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise DTypeError(
@@ -270,7 +272,7 @@ def _row_weight(sample_weight: Any, rows: tuple[int, ...]) -> tuple[Any, bool]:
     if any(w not in (1, n) for w, n in zip(weight.shape, rows, strict=False)):
         return None, False
     check_values(_checks.sample_weight_values, weight)
-    used = max((k + 1 for k, n in enumerate(weight.shape) if n > 1), default=0)
+    used = max((k + 1 for k, n in enumerate(weight.shape) if n != 1), default=0)
     weight = weight.reshape(weight.shape[:used])
     return jnp.broadcast_to(weight, rows[:used]), True
 

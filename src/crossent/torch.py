@@ -44,10 +44,13 @@ def as_array(name: str, value: Any) -> Any:
                 "Call to_dense() or dequantize() first."
             )
         return value
-    if type(value).__module__.startswith("keras."):  # a Variable; NumPy would lose its gradient
+    if (
+        type(value).__module__.partition(".")[0] == "keras"
+    ):  # a Variable; NumPy would lose its gradient
         return as_array(name, value.value)
     if isinstance(value, (bool, int, float)):
-        return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
+        dtype = torch.float64 if isinstance(value, float) else None
+        return torch.tensor(value, dtype=dtype, device="cpu")
     try:
         array = np.asarray(value)
     except ValueError:
@@ -108,7 +111,7 @@ def _has_values(tensor: Any) -> bool:
 
 
 def _values(tensor: Any) -> np.ndarray:
-    tensor = tensor.detach().cpu()
+    tensor = tensor.detach().resolve_neg().cpu()
     if tensor.dtype == torch.bfloat16:
         return np.asarray(tensor.float().numpy()).view(_checks.BFloat16)
     return np.asarray(tensor.numpy())

@@ -80,11 +80,6 @@ constexpr Layout kLayouts[] = {Layout::rows, Layout::classes_first, Layout::swap
 
 using Shape = std::array<int64_t, 3>;  // two axes of rows, and the classes
 
-bool is_float(Number number) {
-    return number == Number::float16 || number == Number::bfloat16 || number == Number::float32 ||
-           number == Number::float64;
-}
-
 // Right where nothing has to be rounded.
 std::uint16_t half_of(double value) {
     const std::uint16_t sign = std::signbit(value) ? 0x8000 : 0;
