@@ -112,8 +112,8 @@ def test_a_message_says_what_was_expected_what_came_and_what_to_do(mistake):
     form = FORM.fullmatch(mistake.message)
     assert form, mistake.message
     names = set(re.split(", | and ", form["argument"]))
-    # "scores" are logits, probs and log_probs together, and x.
-    assert names <= ARGUMENTS | {"scores"}
+    # "scores" are logits, probs and log_probs together, and x; a dtype is what tf_compat is given.
+    assert names <= ARGUMENTS | {"scores", "dtype"}
     assert len(mistake.message) <= 300, "nobody reads that"
 
 
