@@ -221,8 +221,8 @@ def dtype(name: str) -> Any:
         import ml_dtypes
     except ImportError:
         raise MissingLibraryError(
-            "dtype must be one of NumPy's or of an installed package; got bfloat16 without ml_dtypes. "
-            "Run pip install ml_dtypes."
+            "dtype must be one of NumPy's or of an installed package; got bfloat16 without "
+            "ml_dtypes. Run pip install ml_dtypes."
         ) from None
     return np.dtype(ml_dtypes.bfloat16)
 
