@@ -43,9 +43,8 @@ def as_array(name: str, value: Any) -> Any:
     """The argument as an array of its own dtype; lists of numbers by NumPy's rules."""
     if is_own(value):
         return value
-    if (
-        type(value).__module__.partition(".")[0] == "keras"
-    ):  # a Variable; NumPy would lose its gradient
+    # A Variable, whose gradient NumPy would lose.
+    if type(value).__module__.partition(".")[0] == "keras":
         return as_array(name, value.value)
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise DTypeError(

@@ -57,9 +57,8 @@ def as_array(name: str, value: Any) -> Any:
         return value
     if isinstance(value, tf.Variable):
         return tf.convert_to_tensor(value)
-    if (
-        type(value).__module__.partition(".")[0] == "keras"
-    ):  # a Variable; NumPy would lose its gradient
+    # A Variable, whose gradient NumPy would lose.
+    if type(value).__module__.partition(".")[0] == "keras":
         return as_array(name, value.value)
     if isinstance(value, _NOT_DENSE):
         raise DTypeError(

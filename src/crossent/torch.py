@@ -44,13 +44,13 @@ def as_array(name: str, value: Any) -> Any:
                 "Call to_dense() or dequantize() first."
             )
         return value
-    if (
-        type(value).__module__.partition(".")[0] == "keras"
-    ):  # a Variable; NumPy would lose its gradient
-        return as_array(name, value.value)
     if isinstance(value, (bool, int, float)):
         dtype = torch.float64 if isinstance(value, float) else None
         return torch.tensor(value, dtype=dtype, device="cpu")
+    # A Variable, whose gradient NumPy would lose. Not before the numbers: torch.compile does not
+    # know the module of a float.
+    if type(value).__module__.partition(".")[0] == "keras":
+        return as_array(name, value.value)
     try:
         array = np.asarray(value)
     except ValueError:
