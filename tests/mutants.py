@@ -310,6 +310,30 @@ FAULTS = [
         "task.upstream",
         "test_numpy.py::test_a_normalizer_of_0_gives_0",
     ),
+    Fault(
+        "native/calls.cpp",
+        "task.z_loss = call.z_loss;",
+        "",
+        "test_native_calls.py",
+    ),
+    Fault(
+        "native/calls.cpp",
+        "if (weight == 0) continue;",
+        "",
+        "test_native_calls.py",
+    ),
+    Fault(
+        "native/calls.cpp",
+        "call.has_ignored && call.ignored == 0 ? 1 : 0",
+        "0",
+        "test_native_calls.py",
+    ),
+    Fault(
+        "native/calls.cpp",
+        "if (call.reduction != Reduction::none) *value = NAN;",
+        "",
+        "test_native_calls.py",
+    ),
     Fault("native/elementwise.cpp", "weights = totals.weights", "weights = weights", CONTRACT),
     # ---- the native core: kernels
     Fault("native/exponential.h", "x = V::max(e.lowest, x)", "x = V::max(x, e.lowest)", CONTRACT),

@@ -21,6 +21,7 @@ SOURCES = [
     NATIVE / f"{name}.cpp"
     for name in (
         "arrays",
+        "calls",
         "softmax",
         "elementwise",
         "exact_sum",
@@ -49,6 +50,8 @@ SCENARIOS = [
     "sigmoid_loss_of_every_shape",
     "sigmoid_threads_change_no_bit",
     "functions_of_every_shape",
+    "calls_with_invalid_labels",
+    "sigmoid_calls_with_invalid_labels",
     "concurrent_callers",
 ]
 # A race is one on every instruction set, and ThreadSanitizer takes its time.

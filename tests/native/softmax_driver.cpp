@@ -15,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "calls.h"
 #include "expect.h"
 #include "instruction_sets.h"
 #include "kernels.h"
@@ -882,6 +883,162 @@ void functions_of_every_shape() {
     }
 }
 
+// ---- Calls as the front ends make them (native/calls.h)
+
+crossent::Array seen_by_a_front_end(const Array& array, int rank) {
+    crossent::Array seen;
+    seen.data = array.data;
+    seen.number = array.number;
+    seen.rank = rank;
+    std::copy_n(array.shape.begin(), rank, seen.shape);
+    std::copy_n(array.strides.begin(), rank, seen.strides);
+    return seen;
+}
+
+// Weights of every kind and rank; row 0 has labels that are no labels, which compiled programs
+// get as NaN and the others as `unusual`. Row 1 has such labels too, and a weight of 0.
+void calls_with_invalid_labels() {
+    using crossent::Answer;
+    constexpr int64_t rows = 4, n = 5;
+    int turn = 0;
+    for (const Number number : kFloats) {
+        for (const Layout layout : kLayouts) {
+            for (int kind = 0; kind < 12; ++kind) {
+                Case c;
+                c.soft = kind < 4;
+                c.label_number = c.soft ? kFloats[kind] : kIntegers[kind - 4];
+                // The rows lie along either axis: their weights then have one axis, or two.
+                c.shape = turn % 2 == 0 ? Shape{rows, 1, n} : Shape{1, rows, n};
+                c.number = number;
+                c.options.class_weight = turn % 3 == 0;
+                Array logits(number, c.shape, layout), gradient(number, c.shape, layout);
+                Array labels(c.label_number, {c.shape[0], c.shape[1], c.soft ? n : 1}, layout);
+                Array weights(kFloats[turn % 4], {c.shape[0], c.shape[1], 1}, layout);
+                Array class_weight(kFloats[turn / 2 % 4], {n, 1, 1}, layout);
+                Array upstream(kFloats[turn / 3 % 4], {rows, 1, 1}, layout);
+                Array losses(number == Number::float64 ? number : Number::float32, {1, 1, rows});
+                Quarters quarters(turn);
+                std::vector<std::vector<double>> x(rows);
+                for (int64_t row = 0; row < rows; ++row) {
+                    for (int64_t j = 0; j < n; ++j) {
+                        x[row].push_back(quarters.next());
+                        logits.set(row, j, x[row][j]);
+                        if (c.soft) labels.set(row, j, row < 2 ? 1 : c.share(row, j));
+                    }
+                    if (!c.soft) labels.set(row, 0, row < 2 ? n : c.label(row));
+                    weights.set(row, 0, row == 1 ? 0 : 0.5);
+                    upstream.set(row, 0, 2);
+                }
+                for (int64_t j = 0; j < n; ++j) class_weight.set(j, 0, c.class_weight(j));
+                const std::vector<char> given = labels.content();
+
+                const auto logits_seen = seen_by_a_front_end(logits, 3);
+                const auto labels_seen = seen_by_a_front_end(labels, 3);
+                const auto weights_seen = seen_by_a_front_end(weights, turn % 2 == 0 ? 1 : 2);
+                const auto class_weight_seen = seen_by_a_front_end(class_weight, 1);
+                const auto upstream_seen = seen_by_a_front_end(upstream, 1);
+                const auto losses_seen = seen_by_a_front_end(losses, 3);
+                const auto gradient_seen = seen_by_a_front_end(gradient, 3);
+                crossent::LossCall call;
+                call.logits = &logits_seen;
+                call.labels = &labels_seen;
+                call.sample_weight = &weights_seen;
+                if (c.options.class_weight) call.class_weight = &class_weight_seen;
+                call.losses = &losses_seen;
+                call.gradient = &gradient_seen;
+                call.reduction = turn % 5 == 0 ? Reduction::sum : Reduction::none;
+                if (call.reduction == Reduction::none) call.upstream_rows = &upstream_seen;
+                double value = 0;
+                expect(softmax_loss(call, &value) == Answer::unusual, "invalid labels are noticed");
+                call.invalid_is_nan = true;
+                expect(softmax_loss(call, &value) == Answer::ok, "invalid labels are NaN");
+                const bool reduced = call.reduction != Reduction::none;
+                expect(!reduced || std::isnan(value), "so is their sum");
+                for (int64_t row = 0; row < rows; ++row) {
+                    const Expected expected = expected_row(c, x[row], row);
+                    for (int64_t j = 0; j < n; ++j) {
+                        const double loss = losses.read(0, row), slope = gradient.read(row, j);
+                        if (row == 0) {
+                            expect(std::isnan(loss) && std::isnan(slope), "an invalid row is NaN");
+                            continue;
+                        }
+                        const double weight = row == 1 ? 0 : 0.5, up = reduced ? 1 : 2;
+                        expect(is_close(loss, weight * expected.loss, 1e-5), "the other losses");
+                        expect(is_close(slope, up * weight * expected.gradient[j],
+                                        size_of(number) == 2 ? 0x1p-7 : 1e-4),
+                               "the other gradients");
+                    }
+                }
+                expect(gradient.gaps_are_untouched(layout), "nothing is written beside it");
+                expect(labels.content() == given, "the caller's labels stay");
+                ++turn;
+            }
+        }
+    }
+}
+
+// The same of elements: their first and second label is 2.
+void sigmoid_calls_with_invalid_labels() {
+    using crossent::Answer;
+    constexpr int64_t rows = 3, n = 4;
+    int turn = 0;
+    for (const Number number : kFloats) {
+        for (const Layout layout : kLayouts) {
+            for (int kind = 0; kind < 12; ++kind) {
+                const Shape shape = {1, rows, n};
+                const Number label_number = kind < 4 ? kFloats[kind] : kIntegers[kind - 4];
+                Array logits(number, shape, layout), gradient(number, shape, layout);
+                Array labels(label_number, shape, layout);
+                Array weights(kFloats[turn % 4], shape, layout);
+                Array pos_weight(kFloats[turn / 2 % 4], {turn % 2 == 0 ? 1 : n, 1, 1}, layout);
+                Array losses(number == Number::float64 ? number : Number::float32, {1, 1, 12});
+                Quarters quarters(turn);
+                std::vector<double> x;
+                for (int64_t k = 0; k < rows * n; ++k) {
+                    x.push_back(quarters.next());
+                    logits.set(k / n, k % n, x.back());
+                    labels.set(k / n, k % n, k < 2 ? 2 : static_cast<double>(k % 2));
+                    weights.set(k / n, k % n, k == 1 ? 0 : 0.5);
+                }
+                for (int64_t j = 0; j < pos_weight.shape[0]; ++j) pos_weight.set(j, 0, 2);
+
+                const auto logits_seen = seen_by_a_front_end(logits, 3);
+                const auto labels_seen = seen_by_a_front_end(labels, 3);
+                const auto weights_seen = seen_by_a_front_end(weights, 3);
+                const auto pos_weight_seen = seen_by_a_front_end(pos_weight, 1);
+                const auto losses_seen = seen_by_a_front_end(losses, 3);
+                const auto gradient_seen = seen_by_a_front_end(gradient, 3);
+                crossent::LossCall call;
+                call.logits = &logits_seen;
+                call.labels = &labels_seen;
+                call.sample_weight = &weights_seen;
+                call.pos_weight = &pos_weight_seen;
+                call.losses = &losses_seen;
+                call.gradient = &gradient_seen;
+                call.reduction = turn % 5 == 0 ? Reduction::mean : Reduction::none;
+                double value = 0;
+                expect(sigmoid_loss(call, &value) == Answer::unusual, "invalid labels are noticed");
+                call.invalid_is_nan = true;
+                expect(sigmoid_loss(call, &value) == Answer::ok, "invalid labels are NaN");
+                expect(call.reduction == Reduction::none || std::isnan(value), "so is their mean");
+                for (int64_t k = 0; k < rows * n; ++k) {
+                    const double loss = losses.read(0, k), slope = gradient.read(k / n, k % n);
+                    if (k == 0) {
+                        expect(std::isnan(loss) && std::isnan(slope), "an invalid one is NaN");
+                        continue;
+                    }
+                    const double weight = k == 1 ? 0 : 0.5, x_k = x[k];
+                    const double want =
+                        k % 2 == 1 ? 2 * std::log1p(std::exp(-x_k)) : std::log1p(std::exp(x_k));
+                    expect(is_close(loss, weight * want, 1e-5), "the other losses");
+                    expect(std::isfinite(slope) && (k != 1 || slope == 0), "the other gradients");
+                }
+                ++turn;
+            }
+        }
+    }
+}
+
 // ---- Several callers at once
 
 void concurrent_callers() {
@@ -918,6 +1075,8 @@ int main(int argc, char** argv) {
         {"sigmoid_loss_of_every_shape", sigmoid_loss_of_every_shape},
         {"sigmoid_threads_change_no_bit", sigmoid_threads_change_no_bit},
         {"functions_of_every_shape", functions_of_every_shape},
+        {"calls_with_invalid_labels", calls_with_invalid_labels},
+        {"sigmoid_calls_with_invalid_labels", sigmoid_calls_with_invalid_labels},
         {"concurrent_callers", concurrent_callers},
         {"instruction_set", instruction_set},
     };
