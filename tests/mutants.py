@@ -314,7 +314,7 @@ FAULTS = [
         "native/calls.cpp",
         "task.z_loss = call.z_loss;",
         "",
-        "test_native_calls.py",
+        CONTRACT,
     ),
     Fault(
         "native/calls.cpp",
