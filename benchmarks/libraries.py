@@ -34,6 +34,8 @@ LIBRARIES = {
 OWN = {"torch": "torch", "JAX": "optax", "TensorFlow": "tf.nn"}
 KERAS = "Keras on "
 FIT_STEP = "fit step"
+# A form that only we have: the gradient over the logits.
+IN_PLACE = "in place"
 FEATURES = 16
 
 ARRAY_CASES = [
@@ -82,13 +84,49 @@ def library_calls(library: str, case: Case, x: Any, y: Any) -> dict[str, Competi
             for who, loss in ((OURS, our_loss(case)), (OWN[library], own(case)))
             for form, call in make(case, x, y, loss).items()
         }
-    return {who: Competitor(call) for who, call in calls.items()}
+    found = {who: Competitor(call) for who, call in calls.items()}
+    if library == "torch" and case.wants_gradient:
+        found[f"{OURS}, {IN_PLACE}"] = torch_in_place(case, x, y)
+    return found
+
+
+def torch_in_place(case: Case, x: Any, y: Any) -> Competitor:
+    """`Loss(inplace=True)` of logits that a layer made: here one that only hands them out."""
+    import torch
+
+    from crossent import torch as door
+
+    loss = door.Loss(loss_function(case), inplace=True)
+    given, labels = peers.torch_tensor(x), peers.torch_tensor(y)
+    overwritten, parameter = given.clone(), torch.zeros((), requires_grad=True)
+
+    class Layer(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, parameter: Any) -> Any:
+            return overwritten.detach()
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Any) -> Any:
+            ctx.gradient = gradient
+            return None
+
+    def call() -> Any:
+        logits = Layer.apply(parameter)
+        layer = logits.grad_fn
+        value = loss(logits, labels)
+        value.backward()
+        return value.detach(), layer.gradient
+
+    return Competitor(call, restore=lambda: overwritten.copy_(given))
+
+
+def loss_function(case: Case) -> Callable[..., Any]:
+    return xe.softmax_cross_entropy if case.loss == "softmax" else xe.sigmoid_cross_entropy
 
 
 def our_loss(case: Case) -> Callable[[Any, Any], Any]:
-    if case.loss == "softmax":
-        return lambda logits, labels: xe.softmax_cross_entropy(labels=labels, logits=logits)
-    return lambda logits, labels: xe.sigmoid_cross_entropy(labels=labels, logits=logits)
+    loss = loss_function(case)
+    return lambda logits, labels: loss(labels=labels, logits=logits)
 
 
 def fit_steps(case: Case, x: Any, y: Any) -> dict[str, Callable[[], Any]]:

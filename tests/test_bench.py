@@ -377,6 +377,9 @@ def test_targets_that_are_missed_are_said(modules):
     assert "<= 1.05 | torch | eager | **missed**: 0 of 1 met | 1.20: " in slow
     assert ">= 4 | torch | eager | **missed**: 0 of 1 met | 3.67: " in slow
     assert "MB <= 4 | torch | eager | met | 0.00: " in slow
+    copy = {"limit: copy into a warm array, 2 threads": 0.5, "crossent, in place": 0.8}
+    in_place = tables.target_table(library_result(**copy))
+    assert "on all threads <= 1.5 | torch | in place | **missed**: 0 of 1 met | 1.60" in in_place
 
 
 def test_tables_of_a_library_show_where_ours_is_slower(modules):
@@ -385,6 +388,12 @@ def test_tables_of_a_library_show_where_ours_is_slower(modules):
     time, memory = tables.tables(result)[1:4:2]
     assert "| 1000 ms (1) | 8000 ms (8) | 500 ms (0.5) | **0.50** | 1 GB/s | 1 % |" in time
     assert memory.count("262 MB") == 3
+    # A form that only we have is a column, but not what is compared.
+    result["rows"] += library_result(**{"crossent, in place": 0.1})["rows"][-1:]
+    result["rows"] += [{**row, "problem": "another"} for row in library_result()["rows"]]
+    time = tables.time_table(tables.by_library(result)["torch"])
+    assert "| 1000 ms (1) | 100 ms (0.1) | 8000 ms (8) | 500 ms (0.5) | **0.50** |" in time
+    assert "| 1000 ms (1) | - | " in time
     short = tables.short_table(result)
     assert f"| {LARGE} | 1000 ms | 500 ms (torch, torch.compile) |" in short
     assert tables.tables({"rows": []}) == []
