@@ -482,6 +482,15 @@ CROSSENT_INLINE void stream_done() {
 
 #endif
 
+// ---- signs
+
+typedef int64_t sign_bits __attribute__((vector_size(sizeof(Vd::vec))));
+CROSSENT_INLINE Vd::vec minus_abs(Vd::vec x) { return (Vd::vec)((sign_bits)x | INT64_MIN); }
+CROSSENT_INLINE Vd::vec abs(Vd::vec x) { return (Vd::vec)((sign_bits)x & INT64_MAX); }
+CROSSENT_INLINE Vd::vec with_sign_of(Vd::vec sign, Vd::vec magnitude) {
+    return (Vd::vec)(((sign_bits)sign & INT64_MIN) | (sign_bits)magnitude);
+}
+
 // ---- all lanes of a vector
 
 CROSSENT_INLINE float highest(Vf::vec x) {

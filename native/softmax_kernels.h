@@ -615,7 +615,7 @@ CROSSENT_INLINE typename V::vec gradient_vector(const GradientRow<V, X>& row,
     vec g = V::mul(V::load(row.exponentials + i), c);
     if (plain) return g;
     if (row.target) g = V::fma(V::set(T(terms.by_t)), V::load(row.target + i), g);
-    if (row.with_mean || row.slope) {
+    if (row.with_mean) {
         T lanes[V::W], x[V::W], mean[V::W];
         V::store(lanes, g);
         for (int k = 0; k < V::W; ++k) {
@@ -623,10 +623,12 @@ CROSSENT_INLINE typename V::vec gradient_vector(const GradientRow<V, X>& row,
             x[k] = T(widened(row.x[j]));
             mean[k] = T(terms.by_mean * (row.weight ? row.weight[j] : 1));
             if (row.masks && x[k] == T(-INFINITY)) mean[k] = 0;
-            if (row.with_mean) lanes[k] += mean[k];
-            if (row.slope) lanes[k] = T(lanes[k] * row.slope[j]);
+            lanes[k] += mean[k];
         }
         g = V::load(lanes);
+    }
+    if constexpr (sizeof(T) == 8) {  // what transformed logits are
+        if (row.slope) g = V::mul(g, V::load(row.slope + i));
     }
     return g;
 }
@@ -719,34 +721,66 @@ static __attribute__((noinline)) void fill(double* out, int64_t n, double value)
 
 // ---- transformed logits
 
-// softcap * tanh(x / softcap), then (x - peak) / temperature, in double; and the slope of the
-// first.
+// No infinity: times 0 it is 0.
+CROSSENT_INLINE double reciprocal(double x) {
+    const double y = 1 / x;
+    return y < 0x1p1022 ? y : 0x1p1022;
+}
+
+// softcap * tanh(x / softcap), and its slope. With e = exp(-2 |x| / softcap) = t + t p,
+//
+//     tanh = (1 - e) / (1 + e)       1 - e as (1 - t) - t p, which has all digits near 0;
+//          = 1 - 2 e / (1 + e)       from tanh = 1/2 on, where the quotient's roundings are small
+//     slope = 1 - tanh^2 = e (1 + tanh)^2, without the cancellation
+template <bool wide>
+CROSSENT_INLINE Vd::vec capped(const ExpVectors<Vd>& vectors, Vd::vec x, double softcap,
+                               Vd::vec* slope) {
+    const Vd::vec one = Vd::set(1), down = minus_abs(x);
+    // Of logits with half a double's digits a product with 2 / softcap has enough of them.
+    const Vd::vec exponent = wide ? Vd::div(Vd::add(down, down), Vd::set(softcap))
+                                  : Vd::mul(down, Vd::set(2 * reciprocal(softcap)));
+    Vd::vec t, p;
+    exp_terms<Vd, false>(vectors, exponent, &t, &p);
+    t = Vd::mul(t, Vd::set(0x1p-500));  // out of the bias
+    const Vd::vec e = Vd::fma(t, p, t);
+    const Vd::vec third = Vd::set(1 / 3.0), twice = Vd::add(e, e);
+    const Vd::vec rest = Vd::fnma(t, p, Vd::sub(one, t));
+    const Vd::vec quotient = Vd::div(Vd::where_above(third, e, twice, rest), Vd::add(one, e));
+    const Vd::vec tanh = Vd::where_above(third, e, Vd::sub(one, quotient), quotient);
+    const Vd::vec rise = Vd::add(one, tanh);
+    *slope = Vd::mul(e, Vd::mul(rise, rise));
+    const Vd::vec y = with_sign_of(x, Vd::mul(Vd::set(softcap), tanh));
+    // A mask stays one; +inf has no softmax, capped or not.
+    return Vd::where_above(down, Vd::set(-INFINITY), y, x);
+}
+
+// Logits with softcap, then (x - peak) / temperature, in double; and the slope of the first, if
+// there is one and anybody asks. Returns the peak that was subtracted.
 template <class X>
 static __attribute__((noinline)) double transformed(const X* x, int64_t n, double softcap,
                                                     double temperature, double* y, double* slope) {
-    double peak = -INFINITY;
-    bool nan = false;
-    for (int64_t j = 0; j < n; ++j) {
-        double v = double(widened(x[j])), d = 1;
+    enum { wide = sizeof(X) == 8 };
+    const TargetLoad<X, X> load = {x, x, nullptr, n};
+    const ExpVectors<Vd> vectors = exp_vectors<Vd>({0, 0});
+    Vd::vec top = Vd::set(-INFINITY);
+    for (int64_t i = 0; i < n; i += Vd::W) {
+        Vd::vec v = load.logits(i), slopes;
         if (softcap != 0) {
-            if (v == INFINITY || v == -INFINITY) {
-                d = 0;  // a mask stays one; +inf has no softmax, capped or not
-            } else {
-                const double u = v / softcap;
-                // 1 - tanh(u)^2 without the cancellation.
-                const double e = exp(-2 * (u >= 0 ? u : -u));
-                v = softcap * tanh(u);
-                d = 4 * e / ((1 + e) * (1 + e));
-            }
-            slope[j] = d;
+            v = capped<wide>(vectors, v, softcap, &slopes);
+            if (slope != nullptr) Vd::store(slope + i, slopes);
         }
-        y[j] = v;
-        nan = nan || v != v;
-        peak = v > peak ? v : peak;
+        top = Vd::max(v, top);
+        Vd::store(y + i, v);
     }
-    if (nan) return NAN;
-    if (!(peak > -INFINITY && peak < INFINITY)) return peak;
-    for (int64_t j = 0; j < n; ++j) y[j] = (y[j] - peak) / temperature;
+    const double peak = highest(top);
+    // Without a temperature nothing needs be subtracted, nor can it from an infinite peak.
+    if (temperature == 1 || !(peak > -INFINITY && peak < INFINITY)) return 0;
+    const Vd::vec peaks = Vd::set(peak), divisor = Vd::set(temperature);
+    const Vd::vec factor = Vd::set(reciprocal(temperature));
+    for (int64_t i = 0; i < n; i += Vd::W) {
+        const Vd::vec gap = Vd::sub(Vd::load(y + i), peaks);
+        Vd::store(y + i, wide ? Vd::div(gap, divisor) : Vd::mul(gap, factor));
+    }
     return peak;
 }
 
@@ -950,7 +984,7 @@ struct Worker {
         row.exponentials = scratch.exponentials;
         row.target = task.label_kind == Labels::distribution ? scratch.target : nullptr;
         row.weight = task.class_weight;
-        row.slope = task.softcap != 0 && !task.as_probabilities ? scratch.slope : nullptr;
+        row.slope = scratch.slope;
         row.n = n;
         row.with_mean = task.with_mean && g_mean != 0;
         row.masks = row.with_mean && found.mean.unmasked < n;
@@ -1097,7 +1131,8 @@ static bool rows_as(const SoftmaxTask& task, int64_t begin, int64_t end, Scratch
         worker.scratch.target = soft && task.with_gradient ? use.take<T>(padded) : nullptr;
         worker.label_row = soft ? use.take<double>(padded) : nullptr;
         worker.scratch.wide = transforms ? use.take<double>(padded) : nullptr;
-        worker.scratch.slope = transforms ? use.take<double>(padded) : nullptr;
+        const bool slopes = task.softcap != 0 && task.with_gradient && !task.as_probabilities;
+        worker.scratch.slope = slopes ? use.take<double>(padded) : nullptr;
         tile_in = direct_in ? nullptr : use.take<X0>(tile * n);
         tile_out = direct_out ? nullptr : use.take<O>(tile * n);
     };

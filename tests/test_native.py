@@ -19,7 +19,7 @@ import oracle
 import pytest
 from exact_arithmetic import exact
 from regimes import dtype_of, result_dtype
-from test_contract import HALF_ULP, LABEL_ULP, OTHERS_ULP, VALUE_ULP
+from test_contract import HALF_ULP, LABEL_ULP, OTHERS_ULP, TRANSFORMED_ULP, VALUE_ULP
 from ulp import ulp_error, ulp_of
 
 import crossent
@@ -458,6 +458,36 @@ def test_float64_blocks_far_below_the_peak_keep_their_digits(low):
     x[0, 290] = 0
     x[1, 290] = 1e-3
     assert_close(x, [290, 290])
+
+
+@needs_big
+@pytest.mark.parametrize("softcap", [0.5, 5, 30])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("regime", ["random", "spread rests", "far wrong"])
+def test_transformed_rows_of_many_classes(regime, dtype, softcap):
+    """Guards capped(): logits far below, about and far above the cap, where its slope is 1e-30."""
+    for classes in (10, 193, 1000):
+        x, ids = REGIMES[regime](classes, dtype_of(dtype), np.random.default_rng(classes))
+        x = np.maximum(x, -30 * softcap).astype(dtype_of(dtype))
+        u = x.astype(BIG) / softcap
+        want, slope = reference(softcap * np.tanh(u) / 3, ids)
+        slope *= 1 / np.cosh(u) ** 2 / 3
+        value, gradient = value_and_grad(x, ids, softcap=softcap, temperature=3)
+        assert far(value, want, dtype).max() <= TRANSFORMED_ULP[dtype]
+        assert far(gradient, slope, dtype).max() <= TRANSFORMED_ULP[dtype] + OTHERS_ULP[dtype]
+
+
+@needs_big
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("classes", [10, 300])
+def test_a_softcap_far_above_the_logits_changes_nothing(classes, dtype):
+    """Guards `rest` of capped(): 1 - e has no digit of tanh(1e-20), which the cap makes large."""
+    x, ids = random(classes, dtype_of(dtype), np.random.default_rng(classes))
+    x = x.astype(dtype)
+    want, slope = reference(x, ids)
+    value, gradient = value_and_grad(x, ids, softcap=2.0**70)
+    assert far(value, want, dtype).max() <= VALUE_ULP[dtype]
+    assert far(gradient, slope, dtype).max() <= OTHERS_ULP[dtype]
 
 
 # ---- Rows that are summed in parts
