@@ -605,6 +605,14 @@ CROSSENT_INLINE void put_past_cache(Vf::vec x, O* to) {
     Vf::stream(to, x);
 }
 
+// A number times doubles, rounded to the lanes of the result.
+CROSSENT_INLINE Vd::vec product(Vd, double x, const double* y) {
+    return Vd::mul(Vd::set(x), Vd::load(y));
+}
+CROSSENT_INLINE Vf::vec product(Vf, double x, const double* y) {
+    return Vd::joined(product(Vd(), x, y), product(Vd(), x, y + Vd::W));
+}
+
 // One vector of the gradient; c is the coefficient of its exponentials.
 template <class V, class X, bool plain>
 CROSSENT_INLINE typename V::vec gradient_vector(const GradientRow<V, X>& row,
@@ -616,16 +624,22 @@ CROSSENT_INLINE typename V::vec gradient_vector(const GradientRow<V, X>& row,
     if (plain) return g;
     if (row.target) g = V::fma(V::set(T(terms.by_t)), V::load(row.target + i), g);
     if (row.with_mean) {
-        T lanes[V::W], x[V::W], mean[V::W];
-        V::store(lanes, g);
-        for (int k = 0; k < V::W; ++k) {
-            const int64_t j = i + k < row.n ? i + k : row.n - 1;
-            x[k] = T(widened(row.x[j]));
-            mean[k] = T(terms.by_mean * (row.weight ? row.weight[j] : 1));
-            if (row.masks && x[k] == T(-INFINITY)) mean[k] = 0;
-            lanes[k] += mean[k];
+        const X* x = row.x + i;
+        const double* weight = row.weight ? row.weight + i : nullptr;
+        X last_x[V::W];
+        double last_weight[V::W];
+        if (i + V::W > row.n) {  // scratch is padded, the caller's arrays are not
+            for (int k = 0; k < V::W; ++k) {
+                const int64_t j = i + k < row.n ? k : row.n - 1 - i;
+                last_x[k] = x[j];
+                last_weight[k] = weight ? weight[j] : 0;
+            }
+            x = last_x;
+            weight = weight ? last_weight : nullptr;
         }
-        g = V::load(lanes);
+        vec mean = weight ? product(V(), terms.by_mean, weight) : V::set(T(terms.by_mean));
+        if (row.masks) mean = V::zero_where_equal(V::load(x), V::set(T(-INFINITY)), mean);
+        g = V::add(g, mean);
     }
     if constexpr (sizeof(T) == 8) {  // what transformed logits are
         if (row.slope) g = V::mul(g, V::load(row.slope + i));
