@@ -405,6 +405,18 @@ FAULTS = [
     ),
     Fault("native/softmax_kernels.h", "weight = -0.0;", "weight = 0;", CONTRACT),
     Fault(
+        "native/softmax_kernels.h",
+        "if (task.checks_labels && !distribution_weight",
+        "if (false && !distribution_weight",
+        "test_native.py::test_a_row_that_is_no_distribution_is_refused",
+    ),
+    Fault(
+        "native/softmax_kernels.h",
+        "if (task.checks_labels &&\n",
+        "if (false &&\n",
+        "test_native.py::test_a_row_that_is_no_distribution_is_refused",
+    ),
+    Fault(
         "native/elementwise_kernels.h",
         "memcpy(x, step.logits + i, rest * sizeof *x)",
         "memcpy(x, step.logits + i, (rest - 1) * sizeof *x)",

@@ -619,6 +619,29 @@ def test_distributions_have_the_same_bits_on_any_threads(threads):
     assert results[0] == results[1] == results[2]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_a_row_that_is_no_distribution_is_refused(dtype):
+    """Whether labels are looked at while the loss reads them, before a gradient overwrites the
+    logits, or of a row that nobody else reads because it weighs nothing."""
+    x, _ = problem(40, 30)
+    q = np.random.default_rng(0).dirichlet(np.ones(30), 40).astype(dtype)
+    q[:, 0] += 1 - q.sum(axis=1, dtype=np.float64).astype(dtype)
+    loss_of(x, q)
+    for row in (0, 17, 39):
+        too_much, negative, broken = q.copy(), q.copy(), q.copy()
+        too_much[row, 3] += 0.25
+        negative[row, 3:5] = [-0.25, q[row, 3] + q[row, 4] + 0.25]
+        broken[row, 29] = np.nan
+        for labels in (too_much, negative, broken):
+            for weight in (None, np.where(np.arange(40) == row, 0.0, 1.0)):
+                with pytest.raises(crossent.CrossentError, match="labels"):
+                    loss_of(x, labels, reduction="mean", sample_weight=weight)
+                logits = x.copy()
+                with pytest.raises(crossent.CrossentError, match="labels"):
+                    value_and_grad(logits, labels, out=logits, sample_weight=weight)
+                assert bits(logits) == bits(x)
+
+
 def strided(a, how):
     """The same numbers in another place."""
     if how == "negative":
