@@ -280,45 +280,58 @@ CROSSENT_INLINE Vd::vec exp_of_gap(const ExpVectors<Vd>& e, Vd::vec x, Vd::vec p
     return Vd::fma(t, p, t);
 }
 
-// Sum of exp(x - peak), in double, over what was added to one lane; `without` is left out.
-template <class V, class X>
-static __attribute__((noinline)) double sum_of_lane(const X* x, int64_t n, int64_t sums, int lane,
-                                                    int64_t without, double peak) {
-    const int64_t first = sums * (kLaneTerms * V::W) + lane;
-    double logits[kLaneTerms];
+// Logits that were added to some lanes, and the sum of exp(x - peak) over them in double. They are
+// collected first: one lane after the other, each would wait for its own exponentials.
+struct Lanes {
+    enum { kMost = 32 * kLaneTerms };
+    double logits[kMost + Vd::W];
     int count = 0;
-    for (int i = 0; i < kLaneTerms; ++i) {
-        const int64_t at = first + int64_t(i) * V::W;
-        if (at < n && at != without) logits[count++] = double(widened(x[at]));
+
+    // `without` is left out.
+    template <class V, class X>
+    CROSSENT_MEMBER void take(const X* x, int64_t n, int64_t sums, int lane, int64_t without) {
+        const int64_t first = sums * (kLaneTerms * V::W) + lane;
+        for (int i = 0; i < kLaneTerms; ++i) {
+            const int64_t at = first + int64_t(i) * V::W;
+            if (at < n && at != without) logits[count++] = double(widened(x[at]));
+        }
     }
-    if (count == 0) return 0;
-    for (int i = count; i < kLaneTerms; ++i) logits[i] = -INFINITY;
-    const ExpVectors<Vd> e = exp_vectors<Vd>({0, 0});
-    Vd::vec sum = Vd::set(0);
-    for (int i = 0; i < count; i += Vd::W) {
-        sum = Vd::add(sum, exp_of_gap<sizeof(X) == 8>(e, Vd::load(logits + i), Vd::set(peak)));
+    CROSSENT_MEMBER bool is_full() const { return count > kMost - kLaneTerms; }
+    template <bool wide>
+    CROSSENT_MEMBER double sum(double peak) {
+        for (int i = 0; i < Vd::W; ++i) logits[count + i] = -INFINITY;
+        const ExpVectors<Vd> e = exp_vectors<Vd>({0, 0});
+        Vd::vec total = Vd::set(0);
+        for (int i = 0; i < count; i += Vd::W) {
+            total = Vd::add(total, exp_of_gap<wide>(e, Vd::load(logits + i), Vd::set(peak)));
+        }
+        count = 0;
+        return sum_of_lanes(total) * 0x1p-500;
     }
-    return sum_of_lanes(sum) * 0x1p-500;
-}
+};
 
 template <class V>
 CROSSENT_INLINE void clear_lane(typename V::vec* sums, int lane) {
-    typename V::T lanes[V::W];
-    V::store(lanes, *sums);
-    lanes[lane] = 0;
-    *sums = V::load(lanes);
+    // Only what changes is written: a vector loaded from where one of its lanes has just been
+    // stored waits for that store.
+    const typename V::T zero = 0;
+    memcpy((char*)sums + lane * sizeof zero, &zero, sizeof zero);
 }
 
 // Where the peak stands: the first of equal ones.
 template <class V, class X>
 CROSSENT_INLINE int64_t owner_of(const X* x, int64_t n, const Blocks<V>& blocks,
                                  typename V::T peak) {
+    const typename V::vec sought = V::set(peak);
     int64_t b = 0;
-    while (V::equal_lanes(blocks.peak[b], V::set(peak)) == 0) ++b;
-    for (int64_t i = b * kBlockVectors * V::W; i < n; ++i) {
-        if (widened(x[i]) == peak) return i;
+    while (V::equal_lanes(blocks.peak[b], sought) == 0) ++b;
+    int64_t i = b * kBlockVectors * V::W;
+    for (; i + V::W <= n; i += V::W) {
+        const unsigned lanes = V::equal_lanes(V::load(x + i), sought);
+        if (lanes != 0) return i + __builtin_ctz(lanes);
     }
-    return n;
+    while (i < n && widened(x[i]) != peak) ++i;
+    return i;
 }
 
 struct Part {
@@ -337,6 +350,7 @@ static __attribute__((noinline)) double refined(const X* x, int64_t n, const Blo
                                                 int64_t count, int64_t owner, double peak,
                                                 double own, double rest) {
     double exact = own;
+    Lanes lanes_again;
     bool any = false;
     // Without a table a term errs by up to an ulp of float32, and equal terms err alike. From S = 1
     // on that is a third of an ulp of nll, and below it every lane is summed again.
@@ -356,13 +370,15 @@ static __attribute__((noinline)) double refined(const X* x, int64_t n, const Blo
             any = any || lanes != 0;
             for (; lanes != 0; lanes &= lanes - 1) {
                 const int lane = __builtin_ctz(lanes);
-                exact += sum_of_lane<V, X>(x, n, k, lane, owner, peak);
+                if (lanes_again.is_full()) exact += lanes_again.sum<false>(peak);
+                lanes_again.take<V, X>(x, n, k, lane, owner);
                 clear_lane<V>(&blocks.high[k], lane);
                 clear_lane<V>(&blocks.rest[k], lane);
             }
         }
     }
-    return any ? exact + sum_of_blocks<V>(blocks, count, peak) : rest;
+    return any ? exact + lanes_again.sum<false>(peak) + sum_of_blocks<V>(blocks, count, peak)
+               : rest;
 }
 
 // Short rows are summed in double: what blocks, lanes and references cost would not pay.
@@ -419,7 +435,9 @@ CROSSENT_INLINE Part sum_part(const X* x, int64_t n, const Blocks<V>& blocks, ty
         // The owner's lane is summed again without it; a NaN beside it is found there too.
         const int64_t sums = part.owner / (kLaneTerms * V::W);
         const int lane = int(part.owner % V::W);
-        const double own = sum_of_lane<V, X>(x, n, sums, lane, part.owner, part.peak);
+        Lanes lanes;
+        lanes.take<V, X>(x, n, sums, lane, part.owner);
+        const double own = lanes.sum<sizeof(X) == 8>(part.peak);
         clear_lane<V>(&blocks.high[sums], lane);
         clear_lane<V>(&blocks.rest[sums], lane);
         part.rest = own + sum_of_blocks<V>(blocks, count, part.peak);
