@@ -664,9 +664,15 @@ CROSSENT_INLINE void put(Vd::vec x, double* to) { Vd::store(to, x); }
 CROSSENT_INLINE void put(Vd::vec x, float* to) { Vd::store(to, x); }
 template <class O>
 CROSSENT_INLINE void put(Vd::vec x, O* to) {
-    float lanes[Vd::W];
-    Vd::store(lanes, x);
-    for (int i = 0; i < Vd::W; ++i) narrow(lanes[i], to + i);
+    if constexpr (sizeof(Vf::vec) > 16) {  // they narrow a vector at once: here one half of it
+        O twice[Vf::W];
+        Vf::store(twice, Vd::joined(x, x));
+        memcpy(to, twice, sizeof twice / 2);
+    } else {
+        float lanes[Vd::W];
+        Vd::store(lanes, x);
+        for (int i = 0; i < Vd::W; ++i) narrow(lanes[i], to + i);
+    }
 }
 template <class O>
 CROSSENT_INLINE void put(Vf::vec x, O* to) {
