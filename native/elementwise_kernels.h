@@ -35,10 +35,6 @@ CROSSENT_INLINE void prefetch(const void* p) {
 
 // ---- exp(-|x|) and log1p of it
 
-typedef int64_t sign_bits __attribute__((vector_size(sizeof(Vd::vec))));
-CROSSENT_INLINE Vd::vec minus_abs(Vd::vec x) { return (Vd::vec)((sign_bits)x | INT64_MIN); }
-CROSSENT_INLINE Vd::vec abs(Vd::vec x) { return (Vd::vec)((sign_bits)x & INT64_MAX); }
-
 template <int N>
 CROSSENT_INLINE Vd::vec polynomial(const double (&c)[N], Vd::vec x) {
     Vd::vec y = Vd::set(c[N - 1]);

@@ -482,23 +482,29 @@ CROSSENT_INLINE void stream_done() {
 
 #endif
 
+// ---- signs
+
+typedef int64_t sign_bits __attribute__((vector_size(sizeof(Vd::vec))));
+CROSSENT_INLINE Vd::vec minus_abs(Vd::vec x) { return (Vd::vec)((sign_bits)x | INT64_MIN); }
+CROSSENT_INLINE Vd::vec abs(Vd::vec x) { return (Vd::vec)((sign_bits)x & INT64_MAX); }
+CROSSENT_INLINE Vd::vec with_sign_of(Vd::vec sign, Vd::vec magnitude) {
+    return (Vd::vec)(((sign_bits)sign & INT64_MIN) | (sign_bits)magnitude);
+}
+
 // ---- all lanes of a vector
 
-CROSSENT_INLINE float highest(Vf::vec x) {
-    float lanes[Vf::W];
-    Vf::store(lanes, x);
-    float peak = lanes[0];
-    for (int i = 1; i < Vf::W; ++i) peak = lanes[i] > peak ? lanes[i] : peak;
-    return peak;
+template <class V>
+CROSSENT_INLINE typename V::T highest_of(typename V::vec x) {
+    typename V::T lanes[V::W];
+    V::store(lanes, x);
+    for (int n = V::W / 2; n > 0; n /= 2) {
+        for (int i = 0; i < n; ++i) lanes[i] = lanes[i + n] > lanes[i] ? lanes[i + n] : lanes[i];
+    }
+    return lanes[0];
 }
 
-CROSSENT_INLINE double highest(Vd::vec x) {
-    double lanes[Vd::W];
-    Vd::store(lanes, x);
-    double peak = lanes[0];
-    for (int i = 1; i < Vd::W; ++i) peak = lanes[i] > peak ? lanes[i] : peak;
-    return peak;
-}
+CROSSENT_INLINE float highest(Vf::vec x) { return highest_of<Vf>(x); }
+CROSSENT_INLINE double highest(Vd::vec x) { return highest_of<Vd>(x); }
 
 CROSSENT_INLINE double sum_of_lanes(Vd::vec x) {
     double lanes[Vd::W];

@@ -43,18 +43,20 @@ int threads_for(std::int64_t rows, std::int64_t classes) {
 struct Loop {
     const SoftmaxKernels& kernels;
     const SoftmaxTask& task;
-    double* row_weight;
-    std::atomic<bool> failed{false};
+    std::atomic<bool> no_memory{false}, invalid_labels{false};
 };
 
 void rows_body(void* context, std::int64_t begin, std::int64_t end, int) {
     Loop& loop = *static_cast<Loop*>(context);
-    if (!loop.kernels.rows(loop.task, begin, end, thread_scratch())) loop.failed = true;
+    const Outcome outcome = loop.kernels.rows(loop.task, begin, end, thread_scratch());
+    if (outcome == Outcome::no_memory) loop.no_memory = true;
+    if (outcome == Outcome::invalid_labels) loop.invalid_labels = true;
 }
 
 void labels_body(void* context, std::int64_t begin, std::int64_t end, int) {
     Loop& loop = *static_cast<Loop*>(context);
-    if (!loop.kernels.labels(loop.task, begin, end, loop.row_weight)) loop.failed = true;
+    if (!loop.kernels.labels(loop.task, begin, end, loop.task.row_weight))
+        loop.invalid_labels = true;
 }
 
 // The first and last byte of an array; nothing of it lies outside.
@@ -196,8 +198,8 @@ char* Scratch::reserve(std::size_t bytes) {
     return memory_;
 }
 
-void run(const SoftmaxKernels& kernels, SoftmaxTask task) {
-    if (task.rows == 0 || task.classes == 0) return;
+bool run(const SoftmaxKernels& kernels, SoftmaxTask task) {
+    if (task.rows == 0 || task.classes == 0) return true;
     collapse(task);
     if (task.with_gradient || task.with_log_softmax) {
         const std::int64_t bytes = task.rows * task.classes * size_of(task.gradient.number);
@@ -208,10 +210,11 @@ void run(const SoftmaxKernels& kernels, SoftmaxTask task) {
                                task.gradient.class_stride == size_of(task.gradient.number);
         if (!in_place) advise_huge_pages(begin, static_cast<std::size_t>(end - begin));
     }
-    Loop loop{kernels, task, nullptr};
+    Loop loop{kernels, task};
     parallel_for(task.rows, grain_of(task.logits, task.rows, task.classes),
                  threads_for(task.rows, task.classes), rows_body, &loop);
-    if (loop.failed) throw std::bad_alloc();
+    if (loop.no_memory) throw std::bad_alloc();
+    return !loop.invalid_labels;
 }
 
 bool softmax_loss(const SoftmaxKernels& kernels, SoftmaxTask task, Reduction reduction,
@@ -225,17 +228,26 @@ bool softmax_loss(const SoftmaxKernels& kernels, SoftmaxTask task, Reduction red
     if ((mean && has_row_weight) || task.has_ignored || (mean && task.sample_weight != nullptr)) {
         row_weight.resize(static_cast<std::size_t>(task.rows));
     }
-    Loop loop{kernels, task, row_weight.empty() ? nullptr : row_weight.data()};
-    const std::int64_t label_size = soft ? task.classes : 1;
-    parallel_for(task.rows, grain_of(task.labels, task.rows, label_size),
-                 threads_for(task.rows, label_size), labels_body, &loop);
-    if (loop.failed) return false;
-
+    task.row_weight = row_weight.empty() ? nullptr : row_weight.data();
     const bool is_wide = task.logits.number == Number::float64;
     std::vector<char> rows;
     if (task.losses == nullptr) {
         rows.resize(static_cast<std::size_t>(task.rows) * (is_wide ? 8 : 4));
         task.losses = rows.data();
+    }
+    task.is_loss = true;
+    task.with_mean = task.smoothing != 0;
+    // Before a gradient is written, maybe over the logits, all labels must have been seen, and the
+    // sum of the weights that it is divided by. A loss alone looks at its labels as it reads them.
+    task.checks_labels = soft && !task.with_gradient;
+    if (task.checks_labels) {
+        if (!run(kernels, task)) return false;
+    } else {
+        Loop loop{kernels, task};
+        const std::int64_t label_size = soft ? task.classes : 1;
+        parallel_for(task.rows, grain_of(task.labels, task.rows, label_size),
+                     threads_for(task.rows, label_size), labels_body, &loop);
+        if (loop.invalid_labels) return false;
     }
     double divisor = 1;
     bool divides = false;
@@ -247,10 +259,8 @@ bool softmax_loss(const SoftmaxKernels& kernels, SoftmaxTask task, Reduction red
                               ignored_rows(task, row_weight));
         divides = true;
     }
-    task.is_loss = true;
-    task.with_mean = task.smoothing != 0;
     if (divides) task.upstream = divisor == 0 ? 0 : task.upstream / divisor;
-    run(kernels, task);
+    if (!task.checks_labels) run(kernels, task);
     *value = 0;
     if (reduction == Reduction::none || (divides && divisor == 0)) return true;
     ExactSum sum;

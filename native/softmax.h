@@ -43,7 +43,11 @@ struct SoftmaxTask {
     double smoothing = 0, z_loss = 0;
     bool has_ignored = false;
     std::int64_t ignored = 0;
-    bool takes_any_weight = false;        // weights and normalizer are not checked
+    bool takes_any_weight = false;  // weights and normalizer are not checked
+    // Distributions without a gradient: looked at while they are read for the loss. The weights of
+    // the rows, as SoftmaxKernels::labels gives them, or absent.
+    bool checks_labels = false;
+    double* row_weight = nullptr;
     const char* sample_weight = nullptr;  // doubles, broadcast to the rows by these strides
     std::int64_t sample_weight_strides[Rows::kMaxDimensions] = {0};
     void* losses = nullptr;  // [rows], float64 for float64 logits, else float32
@@ -80,17 +84,20 @@ class Scratch {
     std::size_t bytes_ = 0;
 };
 
+enum class Outcome : int { done, no_memory, invalid_labels };
+
 struct SoftmaxKernels {
-    // Both return false where memory ran out.
-    bool (*rows)(const SoftmaxTask& task, std::int64_t begin, std::int64_t end, Scratch& scratch);
+    Outcome (*rows)(const SoftmaxTask& task, std::int64_t begin, std::int64_t end,
+                    Scratch& scratch);
     // Whether the labels of these rows are class ids or distributions; and the weights of the rows,
     // the sum of w_j q_j, -0.0 where ignored.
     bool (*labels)(const SoftmaxTask& task, std::int64_t begin, std::int64_t end,
                    double* row_weight);
 };
 
-// Runs the rows of a task on all threads. Throws std::bad_alloc.
-void run(const SoftmaxKernels& kernels, SoftmaxTask task);
+// Runs the rows of a task on all threads. False where labels that it checks are no distributions.
+// Throws std::bad_alloc.
+bool run(const SoftmaxKernels& kernels, SoftmaxTask task);
 
 // The loss of one call, with its reduction. False, with nothing written that matters, where a
 // label, a weight or the normalizer is not what the losses allow: their checks then say what is

@@ -68,6 +68,26 @@ struct WideOf<double> {
     typedef double T;
 };
 
+// A row as vectors of doubles, the last one filled up.
+template <class U>
+struct Padded {
+    const U* row;
+    int64_t whole;
+    U last[Vd::W];
+
+    CROSSENT_MEMBER Padded(const U* row, int64_t n, double padding)
+        : row(row), whole(n - n % Vd::W) {
+        for (int k = 0; k < Vd::W; ++k) {
+            if (whole + k < n) {
+                last[k] = row[whole + k];
+            } else {
+                narrow(typename WideOf<U>::T(padding), &last[k]);
+            }
+        }
+    }
+    CROSSENT_MEMBER Vd::vec at(int64_t i) const { return Vd::load(i < whole ? row + i : last); }
+};
+
 // Vectors of a block: whole ones from memory, the last one of a row padded with -inf.
 template <class V, class X>
 struct BlockOf {
@@ -260,45 +280,58 @@ CROSSENT_INLINE Vd::vec exp_of_gap(const ExpVectors<Vd>& e, Vd::vec x, Vd::vec p
     return Vd::fma(t, p, t);
 }
 
-// Sum of exp(x - peak), in double, over what was added to one lane; `without` is left out.
-template <class V, class X>
-static __attribute__((noinline)) double sum_of_lane(const X* x, int64_t n, int64_t sums, int lane,
-                                                    int64_t without, double peak) {
-    const int64_t first = sums * (kLaneTerms * V::W) + lane;
-    double logits[kLaneTerms];
+// Logits that were added to some lanes, and the sum of exp(x - peak) over them in double. They are
+// collected first: one lane after the other, each would wait for its own exponentials.
+struct Lanes {
+    enum { kMost = 32 * kLaneTerms };
+    double logits[kMost + Vd::W];
     int count = 0;
-    for (int i = 0; i < kLaneTerms; ++i) {
-        const int64_t at = first + int64_t(i) * V::W;
-        if (at < n && at != without) logits[count++] = double(widened(x[at]));
+
+    // `without` is left out.
+    template <class V, class X>
+    CROSSENT_MEMBER void take(const X* x, int64_t n, int64_t sums, int lane, int64_t without) {
+        const int64_t first = sums * (kLaneTerms * V::W) + lane;
+        for (int i = 0; i < kLaneTerms; ++i) {
+            const int64_t at = first + int64_t(i) * V::W;
+            if (at < n && at != without) logits[count++] = double(widened(x[at]));
+        }
     }
-    if (count == 0) return 0;
-    for (int i = count; i < kLaneTerms; ++i) logits[i] = -INFINITY;
-    const ExpVectors<Vd> e = exp_vectors<Vd>({0, 0});
-    Vd::vec sum = Vd::set(0);
-    for (int i = 0; i < count; i += Vd::W) {
-        sum = Vd::add(sum, exp_of_gap<sizeof(X) == 8>(e, Vd::load(logits + i), Vd::set(peak)));
+    CROSSENT_MEMBER bool is_full() const { return count > kMost - kLaneTerms; }
+    template <bool wide>
+    CROSSENT_MEMBER double sum(double peak) {
+        for (int i = 0; i < Vd::W; ++i) logits[count + i] = -INFINITY;
+        const ExpVectors<Vd> e = exp_vectors<Vd>({0, 0});
+        Vd::vec total = Vd::set(0);
+        for (int i = 0; i < count; i += Vd::W) {
+            total = Vd::add(total, exp_of_gap<wide>(e, Vd::load(logits + i), Vd::set(peak)));
+        }
+        count = 0;
+        return sum_of_lanes(total) * 0x1p-500;
     }
-    return sum_of_lanes(sum) * 0x1p-500;
-}
+};
 
 template <class V>
 CROSSENT_INLINE void clear_lane(typename V::vec* sums, int lane) {
-    typename V::T lanes[V::W];
-    V::store(lanes, *sums);
-    lanes[lane] = 0;
-    *sums = V::load(lanes);
+    // Only what changes is written: a vector loaded from where one of its lanes has just been
+    // stored waits for that store.
+    const typename V::T zero = 0;
+    memcpy((char*)sums + lane * sizeof zero, &zero, sizeof zero);
 }
 
 // Where the peak stands: the first of equal ones.
 template <class V, class X>
 CROSSENT_INLINE int64_t owner_of(const X* x, int64_t n, const Blocks<V>& blocks,
                                  typename V::T peak) {
+    const typename V::vec sought = V::set(peak);
     int64_t b = 0;
-    while (V::equal_lanes(blocks.peak[b], V::set(peak)) == 0) ++b;
-    for (int64_t i = b * kBlockVectors * V::W; i < n; ++i) {
-        if (widened(x[i]) == peak) return i;
+    while (V::equal_lanes(blocks.peak[b], sought) == 0) ++b;
+    int64_t i = b * kBlockVectors * V::W;
+    for (; i + V::W <= n; i += V::W) {
+        const unsigned lanes = V::equal_lanes(V::load(x + i), sought);
+        if (lanes != 0) return i + __builtin_ctz(lanes);
     }
-    return n;
+    while (i < n && widened(x[i]) != peak) ++i;
+    return i;
 }
 
 struct Part {
@@ -317,6 +350,7 @@ static __attribute__((noinline)) double refined(const X* x, int64_t n, const Blo
                                                 int64_t count, int64_t owner, double peak,
                                                 double own, double rest) {
     double exact = own;
+    Lanes lanes_again;
     bool any = false;
     // Without a table a term errs by up to an ulp of float32, and equal terms err alike. From S = 1
     // on that is a third of an ulp of nll, and below it every lane is summed again.
@@ -336,13 +370,15 @@ static __attribute__((noinline)) double refined(const X* x, int64_t n, const Blo
             any = any || lanes != 0;
             for (; lanes != 0; lanes &= lanes - 1) {
                 const int lane = __builtin_ctz(lanes);
-                exact += sum_of_lane<V, X>(x, n, k, lane, owner, peak);
+                if (lanes_again.is_full()) exact += lanes_again.sum<false>(peak);
+                lanes_again.take<V, X>(x, n, k, lane, owner);
                 clear_lane<V>(&blocks.high[k], lane);
                 clear_lane<V>(&blocks.rest[k], lane);
             }
         }
     }
-    return any ? exact + sum_of_blocks<V>(blocks, count, peak) : rest;
+    return any ? exact + lanes_again.sum<false>(peak) + sum_of_blocks<V>(blocks, count, peak)
+               : rest;
 }
 
 // Short rows are summed in double: what blocks, lanes and references cost would not pay.
@@ -351,18 +387,9 @@ static __attribute__((noinline)) Part sum_short(const X* x, int n, const Blocks<
                                                 double* kept) {
     double space[kShort + Vd::W];
     double* const terms = kept != nullptr ? kept : space;
-    X tail[Vd::W];
-    const int whole = n / Vd::W * Vd::W;
-    for (int i = 0; i < Vd::W; ++i) {
-        if (whole + i < n) {
-            tail[i] = x[whole + i];
-        } else {
-            narrow(typename WideOf<X>::T(-INFINITY), &tail[i]);
-        }
-    }
+    const Padded<X> row(x, n, -INFINITY);
     Vd::vec top = Vd::set(-INFINITY);
-    for (int i = 0; i < whole; i += Vd::W) top = Vd::max(Vd::load(x + i), top);
-    if (whole < n) top = Vd::max(Vd::load(tail), top);
+    for (int i = 0; i < n; i += Vd::W) top = Vd::max(row.at(i), top);
     const double peak = highest(top);
     Part part = {peak, 0, -1, !(peak < INFINITY)};
     if (part.broken) return part;
@@ -374,10 +401,9 @@ static __attribute__((noinline)) Part sum_short(const X* x, int n, const Blocks<
     while (widened(x[owner]) != peak) ++owner;
     const ExpVectors<Vd> e = exp_vectors<Vd>({0, 0});
     const Vd::vec peaks = Vd::set(peak);
-    for (int i = 0; i < whole; i += Vd::W) {
-        Vd::store(terms + i, exp_of_gap<sizeof(X) == 8>(e, Vd::load(x + i), peaks));
+    for (int i = 0; i < n; i += Vd::W) {
+        Vd::store(terms + i, exp_of_gap<sizeof(X) == 8>(e, row.at(i), peaks));
     }
-    if (whole < n) Vd::store(terms + whole, exp_of_gap<sizeof(X) == 8>(e, Vd::load(tail), peaks));
     const double own = terms[owner];
     terms[owner] = 0;
     LaneSums<sizeof(X) == 8> sum;
@@ -409,7 +435,9 @@ CROSSENT_INLINE Part sum_part(const X* x, int64_t n, const Blocks<V>& blocks, ty
         // The owner's lane is summed again without it; a NaN beside it is found there too.
         const int64_t sums = part.owner / (kLaneTerms * V::W);
         const int lane = int(part.owner % V::W);
-        const double own = sum_of_lane<V, X>(x, n, sums, lane, part.owner, part.peak);
+        Lanes lanes;
+        lanes.take<V, X>(x, n, sums, lane, part.owner);
+        const double own = lanes.sum<sizeof(X) == 8>(part.peak);
         clear_lane<V>(&blocks.high[sums], lane);
         clear_lane<V>(&blocks.rest[sums], lane);
         part.rest = own + sum_of_blocks<V>(blocks, count, part.peak);
@@ -444,75 +472,129 @@ struct LabelPart {
     int64_t at;                               // of the largest
 };
 
-// The distribution's own numbers as doubles, read as they are where that is possible.
-template <class Q, class X>
-struct TargetLoad {
-    const Q* q;
-    const X* x;
-    const double* weight;
-    int64_t n;
+// The targets t_j: a distribution times class weights, if there are any.
+template <class Q>
+struct Targets {
+    Padded<Q> shares;
+    Padded<double> weights;
+    bool has_weights;
 
-    CROSSENT_MEMBER Vd::vec target(int64_t i) const {
-        const Vd::vec share = loaded(q, i, 0);
-        return weight ? Vd::mul(share, loaded(weight, i, 0)) : share;
+    CROSSENT_MEMBER Targets(const Q* q, const double* weight, int64_t n)
+        : shares(q, n, 0), weights(weight, weight ? n : 0, 0), has_weights(weight != nullptr) {}
+    // Shares come from memory, which the processor's own prefetching leaves at the end of a page.
+    CROSSENT_MEMBER void prefetch(int64_t i) const {
+        __builtin_prefetch((const char*)(shares.row + i) + kPrefetchBytes);
     }
-    CROSSENT_MEMBER Vd::vec logits(int64_t i) const { return loaded(x, i, -INFINITY); }
-
-  private:
-    template <class U>
-    CROSSENT_INLINE Vd::vec loaded_tail(const U* from, int64_t i, double pad, int64_t n) {
-        double lanes[Vd::W];
-        for (int k = 0; k < Vd::W; ++k) {
-            lanes[k] = i + k < n ? double(widened(from[i + k])) : pad;
-        }
-        return Vd::load(lanes);
-    }
-    template <class U>
-    CROSSENT_MEMBER Vd::vec loaded(const U* from, int64_t i, double pad) const {
-        return i + Vd::W <= n ? Vd::load(from + i) : loaded_tail(from, i, pad, n);
+    CROSSENT_MEMBER Vd::vec at(int64_t i) const {
+        return has_weights ? Vd::mul(shares.at(i), weights.at(i)) : shares.at(i);
     }
 };
 
-template <class V, class Q, class X>
+// The sum of w_j q_j of a distribution, added up vector by vector; the same for any layout.
+struct DistributionWeight {
+    Vd::vec sum = Vd::set(0), weighted = sum, highest_share = sum, lowest_negative = sum;
+
+    template <class Q>
+    CROSSENT_MEMBER void add(const Targets<Q>& targets, int64_t i) {
+        const Vd::vec share = targets.shares.at(i);
+        sum = Vd::add(sum, share);
+        highest_share = Vd::max(share, highest_share);
+        lowest_negative = Vd::max(Vd::sub(Vd::set(0), share), lowest_negative);
+        if (targets.has_weights) weighted = Vd::fma(share, targets.weights.at(i), weighted);
+    }
+
+    // False if it is no distribution: entries in [0, 1] that sum to 1 but for what rounding them
+    // to their dtype takes (crossent._checks.sum_tolerance).
+    CROSSENT_MEMBER bool total(int64_t n, Number number, const double* weight,
+                               double* result) const {
+        const double epsilon = number == Number::bfloat16  ? 0x1p-7
+                               : number == Number::float16 ? 0x1p-10
+                                                           : 0x1p-23;
+        const double allowed = epsilon * (4 + 2 * sqrt(double(n)));
+        const double all = sum_of_lanes(sum), off = all > 1 ? all - 1 : 1 - all;
+        *result = weight ? sum_of_lanes(weighted) : all;
+        return highest(highest_share) <= 1 && !(highest(lowest_negative) > 0) &&
+               off <= (allowed < 0.05 ? allowed : 0.05);
+    }
+};
+
+// The first of the largest |t_j|.
+template <class Q>
+CROSSENT_INLINE int64_t place_of_largest(const Targets<Q>& targets, int64_t n) {
+    enum { kStep = 64 * Vd::W };
+    const Vd::vec zero = Vd::set(0);
+    const auto size = [&](int64_t i) __attribute__((always_inline)) {
+        const Vd::vec t = targets.at(i);
+        return Vd::max(t, Vd::sub(zero, t));
+    };
+    Vd::vec top = zero, step = zero;  // of each lane the largest, and where the step with it begins
+    for (int64_t begin = 0; begin < n; begin += kStep) {
+        Vd::vec here = zero, there = zero;
+        const int64_t end = begin + kStep < n ? begin + kStep : n;
+        for (int64_t i = begin; i < end; i += 2 * Vd::W) {
+            targets.prefetch(i);
+            here = Vd::max(size(i), here);
+            if (i + Vd::W < end) there = Vd::max(size(i + Vd::W), there);
+        }
+        here = Vd::max(there, here);
+        step = Vd::where_above(here, top, Vd::set(double(begin)), step);
+        top = Vd::max(here, top);
+    }
+    const Vd::vec sought = Vd::set(highest(top));
+    const unsigned lanes = Vd::equal_lanes(top, sought);
+    double steps[Vd::W];
+    Vd::store(steps, step);
+    int64_t first = n;
+    for (int k = 0; k < Vd::W; ++k) {
+        if ((lanes >> k & 1) != 0 && int64_t(steps[k]) < first) first = int64_t(steps[k]);
+    }
+    for (int64_t i = first; i < n; i += Vd::W) {
+        const unsigned hit = Vd::equal_lanes(size(i), sought);
+        // Beside NaN a largest target of 0 may be found in what pads the row.
+        if (hit != 0) return i + __builtin_ctz(hit) < n ? i + __builtin_ctz(hit) : 0;
+    }
+    return 0;
+}
+
+// Of the gradient's passes `target` is written, and the largest target found; others look whether
+// this is a distribution. What both give has the same bits.
+template <class V, class Q, class X, bool with_gradient>
 static __attribute__((noinline)) LabelPart label_part(const Q* q, const X* x, int64_t n,
                                                       const double* weight, double peak,
-                                                      typename V::T* target) {
-    const TargetLoad<Q, X> load = {q, x, weight, n};
-    const Vd::vec zero = Vd::set(0);
-    Vd::vec top = zero;
+                                                      typename V::T* target,
+                                                      DistributionWeight* distribution) {
+    const Targets<Q> targets(q, weight, n);
+    const Padded<X> logits(x, n, -INFINITY);
+    const Vd::vec zero = Vd::set(0), peaks = Vd::set(peak);
+    LabelPart part = {};
+    if (with_gradient) part.at = place_of_largest(targets, n);
+    LaneSums<sizeof(typename V::T) == 8> gap, sum, others;
+    DistributionWeight found;
     for (int64_t i = 0; i < n; i += Vd::W) {
-        const Vd::vec t = load.target(i);
-        top = Vd::max(Vd::max(t, Vd::sub(zero, t)), top);
-    }
-    const double largest = highest(top);
-    LabelPart part = {0, 0, 0, 0, 0};
-    const Vd::vec sought = Vd::set(largest), peaks = Vd::set(peak);
-    LaneSums<sizeof(typename V::T) == 8> gap, others;
-    bool found = false;
-    for (int64_t i = 0; i < n; i += Vd::W) {
-        const Vd::vec t = load.target(i);
-        const Vd::vec product = Vd::mul(t, Vd::sub(load.logits(i), peaks));
+        if (!with_gradient) targets.prefetch(i);
+        const Vd::vec t = targets.at(i);
+        const Vd::vec product = Vd::mul(t, Vd::sub(logits.at(i), peaks));
         gap.add(Vd::zero_where_equal(t, zero, product));  // 0 * -inf = 0
+        sum.add(t);
+        if (!with_gradient) {
+            found.add(targets, i);
+            continue;
+        }
         Vd::vec rest = t;
-        const unsigned hit = found ? 0 : Vd::equal_lanes(Vd::max(t, Vd::sub(zero, t)), sought);
-        if (hit != 0) {
-            found = true;
-            const int lane = __builtin_ctz(hit);
+        if (part.at >= i && part.at < i + Vd::W) {
             double lanes[Vd::W];
             Vd::store(lanes, t);
-            part.at = i + lane;
-            part.largest = lanes[lane];
-            lanes[lane] = 0;
+            part.largest = lanes[part.at - i];
+            lanes[part.at - i] = 0;
             rest = Vd::load(lanes);
         }
         others.add(rest);
-        if (target != nullptr) Vd::store(target + i, t);
+        Vd::store(target + i, t);
     }
-    // Beside NaN a largest target of 0 is found in what pads the row.
-    if (part.at >= n) part.at = 0;
     part.gap = gap.total();
     part.others = others.total();
-    part.target_sum = part.largest + part.others;
+    part.target_sum = sum.total();
+    if (!with_gradient) *distribution = found;
     return part;
 }
 
@@ -524,15 +606,15 @@ struct MeanPart {
 template <class X>
 static __attribute__((noinline)) MeanPart mean_part(const X* x, int64_t n, const double* weight,
                                                     double peak) {
-    const TargetLoad<X, X> load = {x, x, nullptr, n};
-    const TargetLoad<double, X> weights = {weight, x, nullptr, n};
+    const Padded<X> row(x, n, -INFINITY);
+    const Padded<double> weights(weight, weight ? n : 0, 0);
     const Vd::vec masked = Vd::set(-INFINITY), peaks = Vd::set(peak), one = Vd::set(1);
     Vd::vec gap = Vd::set(0), count = gap, sum = gap;
     for (int64_t i = 0; i < n; i += Vd::W) {
-        const Vd::vec logits = load.logits(i);
+        const Vd::vec logits = row.at(i);
         Vd::vec here = Vd::sub(logits, peaks);
         if (weight) {
-            const Vd::vec w = weights.target(i);
+            const Vd::vec w = weights.at(i);
             here = Vd::mul(here, w);
             // A weight of 0 keeps a gap that overflowed from becoming NaN.
             here = Vd::zero_where_equal(w, Vd::set(0), here);
@@ -582,9 +664,15 @@ CROSSENT_INLINE void put(Vd::vec x, double* to) { Vd::store(to, x); }
 CROSSENT_INLINE void put(Vd::vec x, float* to) { Vd::store(to, x); }
 template <class O>
 CROSSENT_INLINE void put(Vd::vec x, O* to) {
-    float lanes[Vd::W];
-    Vd::store(lanes, x);
-    for (int i = 0; i < Vd::W; ++i) narrow(lanes[i], to + i);
+    if constexpr (sizeof(Vf::vec) > 16) {  // they narrow a vector at once: here one half of it
+        O twice[Vf::W];
+        Vf::store(twice, Vd::joined(x, x));
+        memcpy(to, twice, sizeof twice / 2);
+    } else {
+        float lanes[Vd::W];
+        Vd::store(lanes, x);
+        for (int i = 0; i < Vd::W; ++i) narrow(lanes[i], to + i);
+    }
 }
 template <class O>
 CROSSENT_INLINE void put(Vf::vec x, O* to) {
@@ -605,6 +693,14 @@ CROSSENT_INLINE void put_past_cache(Vf::vec x, O* to) {
     Vf::stream(to, x);
 }
 
+// A number times doubles, rounded to the lanes of the result.
+CROSSENT_INLINE Vd::vec product(Vd, double x, const double* y) {
+    return Vd::mul(Vd::set(x), Vd::load(y));
+}
+CROSSENT_INLINE Vf::vec product(Vf, double x, const double* y) {
+    return Vd::joined(product(Vd(), x, y), product(Vd(), x, y + Vd::W));
+}
+
 // One vector of the gradient; c is the coefficient of its exponentials.
 template <class V, class X, bool plain>
 CROSSENT_INLINE typename V::vec gradient_vector(const GradientRow<V, X>& row,
@@ -615,18 +711,26 @@ CROSSENT_INLINE typename V::vec gradient_vector(const GradientRow<V, X>& row,
     vec g = V::mul(V::load(row.exponentials + i), c);
     if (plain) return g;
     if (row.target) g = V::fma(V::set(T(terms.by_t)), V::load(row.target + i), g);
-    if (row.with_mean || row.slope) {
-        T lanes[V::W], x[V::W], mean[V::W];
-        V::store(lanes, g);
-        for (int k = 0; k < V::W; ++k) {
-            const int64_t j = i + k < row.n ? i + k : row.n - 1;
-            x[k] = T(widened(row.x[j]));
-            mean[k] = T(terms.by_mean * (row.weight ? row.weight[j] : 1));
-            if (row.masks && x[k] == T(-INFINITY)) mean[k] = 0;
-            if (row.with_mean) lanes[k] += mean[k];
-            if (row.slope) lanes[k] = T(lanes[k] * row.slope[j]);
+    if (row.with_mean) {
+        const X* x = row.x + i;
+        const double* weight = row.weight ? row.weight + i : nullptr;
+        X last_x[V::W];
+        double last_weight[V::W];
+        if (i + V::W > row.n) {  // scratch is padded, the caller's arrays are not
+            for (int k = 0; k < V::W; ++k) {
+                const int64_t j = i + k < row.n ? k : row.n - 1 - i;
+                last_x[k] = x[j];
+                last_weight[k] = weight ? weight[j] : 0;
+            }
+            x = last_x;
+            weight = weight ? last_weight : nullptr;
         }
-        g = V::load(lanes);
+        vec mean = weight ? product(V(), terms.by_mean, weight) : V::set(T(terms.by_mean));
+        if (row.masks) mean = V::zero_where_equal(V::load(x), V::set(T(-INFINITY)), mean);
+        g = V::add(g, mean);
+    }
+    if constexpr (sizeof(T) == 8) {  // what transformed logits are
+        if (row.slope) g = V::mul(g, V::load(row.slope + i));
     }
     return g;
 }
@@ -719,34 +823,66 @@ static __attribute__((noinline)) void fill(double* out, int64_t n, double value)
 
 // ---- transformed logits
 
-// softcap * tanh(x / softcap), then (x - peak) / temperature, in double; and the slope of the
-// first.
+// No infinity: times 0 it is 0.
+CROSSENT_INLINE double reciprocal(double x) {
+    const double y = 1 / x;
+    return y < 0x1p1022 ? y : 0x1p1022;
+}
+
+// softcap * tanh(x / softcap), and its slope. With e = exp(-2 |x| / softcap) = t + t p,
+//
+//     tanh = (1 - e) / (1 + e)       1 - e as (1 - t) - t p, which has all digits near 0;
+//          = 1 - 2 e / (1 + e)       from tanh = 1/2 on, where the quotient's roundings are small
+//     slope = 1 - tanh^2 = e (1 + tanh)^2, without the cancellation
+template <bool wide>
+CROSSENT_INLINE Vd::vec capped(const ExpVectors<Vd>& vectors, Vd::vec x, double softcap,
+                               Vd::vec* slope) {
+    const Vd::vec one = Vd::set(1), down = minus_abs(x);
+    // Of logits with half a double's digits a product with 2 / softcap has enough of them.
+    const Vd::vec exponent = wide ? Vd::div(Vd::add(down, down), Vd::set(softcap))
+                                  : Vd::mul(down, Vd::set(2 * reciprocal(softcap)));
+    Vd::vec t, p;
+    exp_terms<Vd, false>(vectors, exponent, &t, &p);
+    t = Vd::mul(t, Vd::set(0x1p-500));  // out of the bias
+    const Vd::vec e = Vd::fma(t, p, t);
+    const Vd::vec third = Vd::set(1 / 3.0), twice = Vd::add(e, e);
+    const Vd::vec rest = Vd::fnma(t, p, Vd::sub(one, t));
+    const Vd::vec quotient = Vd::div(Vd::where_above(third, e, twice, rest), Vd::add(one, e));
+    const Vd::vec tanh = Vd::where_above(third, e, Vd::sub(one, quotient), quotient);
+    const Vd::vec rise = Vd::add(one, tanh);
+    *slope = Vd::mul(e, Vd::mul(rise, rise));
+    const Vd::vec y = with_sign_of(x, Vd::mul(Vd::set(softcap), tanh));
+    // A mask stays one; +inf has no softmax, capped or not.
+    return Vd::where_above(down, Vd::set(-INFINITY), y, x);
+}
+
+// Logits with softcap, then (x - peak) / temperature, in double; and the slope of the first, if
+// there is one and anybody asks. Returns the peak that was subtracted.
 template <class X>
 static __attribute__((noinline)) double transformed(const X* x, int64_t n, double softcap,
                                                     double temperature, double* y, double* slope) {
-    double peak = -INFINITY;
-    bool nan = false;
-    for (int64_t j = 0; j < n; ++j) {
-        double v = double(widened(x[j])), d = 1;
+    enum { wide = sizeof(X) == 8 };
+    const Padded<X> row(x, n, -INFINITY);
+    const ExpVectors<Vd> vectors = exp_vectors<Vd>({0, 0});
+    Vd::vec top = Vd::set(-INFINITY);
+    for (int64_t i = 0; i < n; i += Vd::W) {
+        Vd::vec v = row.at(i), slopes;
         if (softcap != 0) {
-            if (v == INFINITY || v == -INFINITY) {
-                d = 0;  // a mask stays one; +inf has no softmax, capped or not
-            } else {
-                const double u = v / softcap;
-                // 1 - tanh(u)^2 without the cancellation.
-                const double e = exp(-2 * (u >= 0 ? u : -u));
-                v = softcap * tanh(u);
-                d = 4 * e / ((1 + e) * (1 + e));
-            }
-            slope[j] = d;
+            v = capped<wide>(vectors, v, softcap, &slopes);
+            if (slope != nullptr) Vd::store(slope + i, slopes);
         }
-        y[j] = v;
-        nan = nan || v != v;
-        peak = v > peak ? v : peak;
+        top = Vd::max(v, top);
+        Vd::store(y + i, v);
     }
-    if (nan) return NAN;
-    if (!(peak > -INFINITY && peak < INFINITY)) return peak;
-    for (int64_t j = 0; j < n; ++j) y[j] = (y[j] - peak) / temperature;
+    const double peak = highest(top);
+    // Without a temperature nothing needs be subtracted, nor can it from an infinite peak.
+    if (temperature == 1 || !(peak > -INFINITY && peak < INFINITY)) return 0;
+    const Vd::vec peaks = Vd::set(peak), divisor = Vd::set(temperature);
+    const Vd::vec factor = Vd::set(reciprocal(temperature));
+    for (int64_t i = 0; i < n; i += Vd::W) {
+        const Vd::vec gap = Vd::sub(Vd::load(y + i), peaks);
+        Vd::store(y + i, wide ? Vd::div(gap, divisor) : Vd::mul(gap, factor));
+    }
     return peak;
 }
 
@@ -832,17 +968,51 @@ CROSSENT_INLINE double number_at(const char* at, Number number) {
 
 template <class V, class X>
 static LabelPart label_part_of(const SoftmaxTask& task, const char* q, const X* x, double peak,
-                               typename V::T* target, double* wide) {
+                               typename V::T* target, double* wide, DistributionWeight* found) {
     const int64_t n = task.classes, stride = task.labels.class_stride;
     const Number number = task.labels.number;
-    if (number == Number::float32 && stride == 4) {
-        return label_part<V, float, X>((const float*)q, x, n, task.class_weight, peak, target);
-    }
-    if (number == Number::float64 && stride == 8) {
-        return label_part<V, double, X>((const double*)q, x, n, task.class_weight, peak, target);
-    }
+    const auto part = [&](const auto* shares) {
+        typedef decltype(+*shares) Q;
+        return target
+                   ? label_part<V, Q, X, true>(shares, x, n, task.class_weight, peak, target, found)
+                   : label_part<V, Q, X, false>(shares, x, n, task.class_weight, peak, target,
+                                                found);
+    };
+    if (number == Number::float32 && stride == 4) return part((const float*)q);
+    if (number == Number::float64 && stride == 8) return part((const double*)q);
     for (int64_t j = 0; j < n; ++j) wide[j] = number_at(q + j * stride, number);
-    return label_part<V, double, X>(wide, x, n, task.class_weight, peak, target);
+    return part((const double*)wide);
+}
+
+static __attribute__((noinline)) bool distribution_weight(const SoftmaxTask& task, const char* q,
+                                                          double* result) {
+    const Number number = task.labels.number;
+    const int64_t n = task.classes, stride = task.labels.class_stride;
+    DistributionWeight found;
+    // `count` is a multiple of Vd::W in every piece but the last.
+    const auto add = [&](const auto* shares, int64_t count, const double* weight)
+                         __attribute__((always_inline)) {
+                             typedef decltype(+*shares) Q;
+                             const Targets<Q> targets(shares, weight, count);
+                             for (int64_t i = 0; i < count; i += Vd::W) {
+                                 targets.prefetch(i);
+                                 found.add(targets, i);
+                             }
+                         };
+    if (number == Number::float32 && stride == 4) {
+        add((const float*)q, n, task.class_weight);
+    } else if (number == Number::float64 && stride == 8) {
+        add((const double*)q, n, task.class_weight);
+    } else {
+        enum { kPiece = 512 };
+        double piece[kPiece];
+        for (int64_t j = 0; j < n; j += kPiece) {
+            const int64_t count = n - j < kPiece ? n - j : int64_t(kPiece);
+            for (int64_t k = 0; k < count; ++k) piece[k] = number_at(q + (j + k) * stride, number);
+            add((const double*)piece, count, task.class_weight ? task.class_weight + j : nullptr);
+        }
+    }
+    return found.total(n, number, task.class_weight, result);
 }
 
 // ---- one row
@@ -857,6 +1027,7 @@ struct Worker {
     const SoftmaxTask& task;
     RowScratch<V> scratch;
     double* label_row;
+    DistributionWeight distribution;  // of the last row, where no gradient is asked for
 
     struct Found {
         RowStatistics statistics;
@@ -908,8 +1079,8 @@ struct Worker {
             found.label = {weight * gap, weight, weight, 0, id};
             if (weight == 0) found.label.gap = 0;
         } else if (task.label_kind == Labels::distribution) {
-            found.label = label_part_of<V, X>(
-                task, q, x, part.peak, task.with_gradient ? scratch.target : nullptr, label_row);
+            found.label = label_part_of<V, X>(task, q, x, part.peak, scratch.target, label_row,
+                                              &distribution);
         }
         if (task.label_kind != Labels::none) {
             s.target_sum = found.label.target_sum;
@@ -950,7 +1121,7 @@ struct Worker {
         row.exponentials = scratch.exponentials;
         row.target = task.label_kind == Labels::distribution ? scratch.target : nullptr;
         row.weight = task.class_weight;
-        row.slope = task.softcap != 0 && !task.as_probabilities ? scratch.slope : nullptr;
+        row.slope = scratch.slope;
         row.n = n;
         row.with_mean = task.with_mean && g_mean != 0;
         row.masks = row.with_mean && found.mean.unmasked < n;
@@ -1071,7 +1242,7 @@ struct Worker {
 
 // X0: what the logits are stored as; X: what the sums read (double after a transform).
 template <class V, class X0, class X, class O>
-static bool rows_as(const SoftmaxTask& task, int64_t begin, int64_t end, Scratch& memory) {
+static Outcome rows_as(const SoftmaxTask& task, int64_t begin, int64_t end, Scratch& memory) {
     typedef typename V::T T;
     const int64_t n = task.classes, padded = n + kBlockVectors * V::W;
     const int64_t part = (n < kPart ? n : int64_t(kPart)) + kBlockVectors * V::W;
@@ -1084,7 +1255,7 @@ static bool rows_as(const SoftmaxTask& task, int64_t begin, int64_t end, Scratch
     tile = direct_in && direct_out ? 1 : tile < 1 ? 1 : tile > 16 ? 16 : tile;
 
     Allocator use = {0};
-    Worker<V, X, O> worker = {task, {}, nullptr};
+    Worker<V, X, O> worker = {task, {}, nullptr, {}};
     X0* tile_in = nullptr;
     O* tile_out = nullptr;
     const auto lay_out = [&]() {
@@ -1097,13 +1268,14 @@ static bool rows_as(const SoftmaxTask& task, int64_t begin, int64_t end, Scratch
         worker.scratch.target = soft && task.with_gradient ? use.take<T>(padded) : nullptr;
         worker.label_row = soft ? use.take<double>(padded) : nullptr;
         worker.scratch.wide = transforms ? use.take<double>(padded) : nullptr;
-        worker.scratch.slope = transforms ? use.take<double>(padded) : nullptr;
+        const bool slopes = task.softcap != 0 && task.with_gradient && !task.as_probabilities;
+        worker.scratch.slope = slopes ? use.take<double>(padded) : nullptr;
         tile_in = direct_in ? nullptr : use.take<X0>(tile * n);
         tile_out = direct_out ? nullptr : use.take<O>(tile * n);
     };
     lay_out();
     char* start = memory.reserve(size_t(use.next));
-    if (start == nullptr) return false;
+    if (start == nullptr) return Outcome::no_memory;
     use.next = uintptr_t(start);
     lay_out();
 
@@ -1114,6 +1286,10 @@ static bool rows_as(const SoftmaxTask& task, int64_t begin, int64_t end, Scratch
         weights.shape[d] = task.logits.shape[d];
         weights.strides[d] = task.sample_weight_strides[d];
     }
+    double unused;
+    const auto row_weight = [&](int64_t index) {
+        return task.row_weight ? task.row_weight + index : &unused;
+    };
     for (int64_t first = begin; first < end; first += tile) {
         const int count = int(end - first < tile ? end - first : tile);
         if (!direct_in) gather<X0>(task.logits, first, count, n, tile_in);
@@ -1132,6 +1308,9 @@ static bool rows_as(const SoftmaxTask& task, int64_t begin, int64_t end, Scratch
                 if (skipped || weight == 0) {  // whatever its logits are
                     worker.write_loss(index, 0);
                     if (outputs) fill(out, n, 0);
+                    if (task.checks_labels && !distribution_weight(task, q, row_weight(index))) {
+                        return Outcome::invalid_labels;
+                    }
                     continue;
                 }
             }
@@ -1143,64 +1322,15 @@ static bool rows_as(const SoftmaxTask& task, int64_t begin, int64_t end, Scratch
                 x = (const X*)worker.scratch.wide;
             }
             worker.row(x, peak, index, q, out, (const char*)(logits + n), weight);
+            if (task.checks_labels &&
+                !worker.distribution.total(n, task.labels.number, task.class_weight,
+                                           row_weight(index))) {
+                return Outcome::invalid_labels;
+            }
         }
         if (!direct_out) scatter<O>(task.gradient, first, count, n, tile_out);
     }
-    return true;
-}
-
-// The sum of w_j q_j of a distribution, added up piece by piece; the same for any layout.
-struct DistributionWeight {
-    Vd::vec sum = Vd::set(0), weighted = sum, highest_share = sum, lowest_negative = sum;
-
-    // `n` is a multiple of Vd::W in every piece but the last.
-    template <class Q>
-    CROSSENT_MEMBER void add(const Q* q, int64_t n, const double* weight) {
-        const TargetLoad<Q, Q> load = {q, q, nullptr, n};
-        const TargetLoad<double, Q> weights = {weight, q, nullptr, n};
-        for (int64_t i = 0; i < n; i += Vd::W) {
-            const Vd::vec share = load.target(i);
-            sum = Vd::add(sum, share);
-            highest_share = Vd::max(share, highest_share);
-            lowest_negative = Vd::max(Vd::sub(Vd::set(0), share), lowest_negative);
-            if (weight) weighted = Vd::fma(share, weights.target(i), weighted);
-        }
-    }
-
-    // False if it is no distribution: entries in [0, 1] that sum to 1 but for what rounding them
-    // to their dtype takes (crossent._checks.sum_tolerance).
-    CROSSENT_MEMBER bool total(int64_t n, Number number, const double* weight,
-                               double* result) const {
-        const double epsilon = number == Number::bfloat16  ? 0x1p-7
-                               : number == Number::float16 ? 0x1p-10
-                                                           : 0x1p-23;
-        const double allowed = epsilon * (4 + 2 * sqrt(double(n)));
-        const double all = sum_of_lanes(sum), off = all > 1 ? all - 1 : 1 - all;
-        *result = weight ? sum_of_lanes(weighted) : all;
-        return highest(highest_share) <= 1 && !(highest(lowest_negative) > 0) &&
-               off <= (allowed < 0.05 ? allowed : 0.05);
-    }
-};
-
-static __attribute__((noinline)) bool distribution_weight(const SoftmaxTask& task, const char* q,
-                                                          double* result) {
-    const Number number = task.labels.number;
-    const int64_t n = task.classes, stride = task.labels.class_stride;
-    DistributionWeight weight;
-    if (number == Number::float32 && stride == 4) {
-        weight.add((const float*)q, n, task.class_weight);
-    } else if (number == Number::float64 && stride == 8) {
-        weight.add((const double*)q, n, task.class_weight);
-    } else {
-        enum { kPiece = 512 };
-        double piece[kPiece];
-        for (int64_t j = 0; j < n; j += kPiece) {
-            const int64_t count = n - j < kPiece ? n - j : int64_t(kPiece);
-            for (int64_t k = 0; k < count; ++k) piece[k] = number_at(q + (j + k) * stride, number);
-            weight.add(piece, count, task.class_weight ? task.class_weight + j : nullptr);
-        }
-    }
-    return weight.total(n, number, task.class_weight, result);
+    return Outcome::done;
 }
 
 static bool softmax_labels(const SoftmaxTask& task, int64_t begin, int64_t end,
@@ -1230,7 +1360,7 @@ static bool softmax_labels(const SoftmaxTask& task, int64_t begin, int64_t end,
 
 // X: what the logits are stored as, O: what the gradient or the probabilities are.
 template <class X, class O>
-static bool rows_of(const SoftmaxTask& task, int64_t begin, int64_t end, Scratch& memory) {
+static Outcome rows_of(const SoftmaxTask& task, int64_t begin, int64_t end, Scratch& memory) {
     if (task.softcap != 0 || task.temperature != 1) {
         return rows_as<Vd, X, double, O>(task, begin, end, memory);
     }
@@ -1242,7 +1372,7 @@ static bool rows_of(const SoftmaxTask& task, int64_t begin, int64_t end, Scratch
 
 // The gradient has the logits' own number; probabilities and their logs may be wider.
 template <class X>
-static bool rows_from(const SoftmaxTask& task, int64_t begin, int64_t end, Scratch& memory) {
+static Outcome rows_from(const SoftmaxTask& task, int64_t begin, int64_t end, Scratch& memory) {
     if (task.as_probabilities || task.with_log_softmax) {
         return task.gradient.number == Number::float64
                    ? rows_of<X, double>(task, begin, end, memory)
@@ -1251,7 +1381,7 @@ static bool rows_from(const SoftmaxTask& task, int64_t begin, int64_t end, Scrat
     return rows_of<X, X>(task, begin, end, memory);
 }
 
-static bool softmax_rows(const SoftmaxTask& task, int64_t begin, int64_t end, Scratch& memory) {
+static Outcome softmax_rows(const SoftmaxTask& task, int64_t begin, int64_t end, Scratch& memory) {
     switch (task.logits.number) {
         case Number::float64:
             return rows_as<Vd, double, double, double>(task, begin, end, memory);
@@ -1262,7 +1392,7 @@ static bool softmax_rows(const SoftmaxTask& task, int64_t begin, int64_t end, Sc
         case Number::bfloat16:
             return rows_from<bfloat_bits>(task, begin, end, memory);
         default:
-            return true;
+            return Outcome::done;
     }
 }
 

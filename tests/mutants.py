@@ -411,11 +411,35 @@ FAULTS = [
     ),
     Fault(
         "native/softmax_kernels.h",
-        "d = 4 * e / ((1 + e) * (1 + e))",
-        "d = 1 - tanh(u) * tanh(u)",
+        "*slope = Vd::mul(e, Vd::mul(rise, rise))",
+        "*slope = Vd::fnma(tanh, tanh, one)",
+        CONTRACT,
+    ),
+    Fault(
+        "native/softmax_kernels.h",
+        "rest = Vd::fnma(t, p, Vd::sub(one, t))",
+        "rest = Vd::sub(one, e)",
+        "test_native.py::test_a_softcap_far_above_the_logits_changes_nothing",
+    ),
+    Fault(
+        "native/softmax_kernels.h",
+        "return Vd::where_above(down, Vd::set(-INFINITY), y, x);",
+        "return y;",
         CONTRACT,
     ),
     Fault("native/softmax_kernels.h", "weight = -0.0;", "weight = 0;", CONTRACT),
+    Fault(
+        "native/softmax_kernels.h",
+        "if (task.checks_labels && !distribution_weight",
+        "if (false && !distribution_weight",
+        "test_native.py::test_a_row_that_is_no_distribution_is_refused",
+    ),
+    Fault(
+        "native/softmax_kernels.h",
+        "if (task.checks_labels &&\n",
+        "if (false &&\n",
+        "test_native.py::test_a_row_that_is_no_distribution_is_refused",
+    ),
     Fault(
         "native/elementwise_kernels.h",
         "memcpy(x, step.logits + i, rest * sizeof *x)",

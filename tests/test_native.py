@@ -19,7 +19,7 @@ import oracle
 import pytest
 from exact_arithmetic import exact
 from regimes import dtype_of, result_dtype
-from test_contract import HALF_ULP, LABEL_ULP, OTHERS_ULP, VALUE_ULP
+from test_contract import HALF_ULP, LABEL_ULP, OTHERS_ULP, TRANSFORMED_ULP, VALUE_ULP
 from ulp import ulp_error, ulp_of
 
 import crossent
@@ -460,6 +460,36 @@ def test_float64_blocks_far_below_the_peak_keep_their_digits(low):
     assert_close(x, [290, 290])
 
 
+@needs_big
+@pytest.mark.parametrize("softcap", [0.5, 5, 30])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("regime", ["random", "spread rests", "far wrong"])
+def test_transformed_rows_of_many_classes(regime, dtype, softcap):
+    """Guards capped(): logits far below, about and far above the cap, where its slope is 1e-30."""
+    for classes in (10, 193, 1000):
+        x, ids = REGIMES[regime](classes, dtype_of(dtype), np.random.default_rng(classes))
+        x = np.maximum(x, -30 * softcap).astype(dtype_of(dtype))
+        u = x.astype(BIG) / softcap
+        want, slope = reference(softcap * np.tanh(u) / 3, ids)
+        slope *= 1 / np.cosh(u) ** 2 / 3
+        value, gradient = value_and_grad(x, ids, softcap=softcap, temperature=3)
+        assert far(value, want, dtype).max() <= TRANSFORMED_ULP[dtype]
+        assert far(gradient, slope, dtype).max() <= TRANSFORMED_ULP[dtype] + OTHERS_ULP[dtype]
+
+
+@needs_big
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("classes", [10, 300])
+def test_a_softcap_far_above_the_logits_changes_nothing(classes, dtype):
+    """Guards `rest` of capped(): 1 - e has no digit of tanh(1e-20), which the cap makes large."""
+    x, ids = random(classes, dtype_of(dtype), np.random.default_rng(classes))
+    x = x.astype(dtype)
+    want, slope = reference(x, ids)
+    value, gradient = value_and_grad(x, ids, softcap=2.0**70)
+    assert far(value, want, dtype).max() <= VALUE_ULP[dtype]
+    assert far(gradient, slope, dtype).max() <= OTHERS_ULP[dtype]
+
+
 # ---- Rows that are summed in parts
 
 LONG = [PART - 1, PART, PART + 1, 3 * PART + 5]
@@ -587,6 +617,29 @@ def test_distributions_have_the_same_bits_on_any_threads(threads):
         threads(count)
         results.append(bits(*value_and_grad(x, q, reduction="mean")))
     assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_a_row_that_is_no_distribution_is_refused(dtype):
+    """Whether labels are looked at while the loss reads them, before a gradient overwrites the
+    logits, or of a row that nobody else reads because it weighs nothing."""
+    x, _ = problem(40, 30)
+    q = np.random.default_rng(0).dirichlet(np.ones(30), 40).astype(dtype)
+    q[:, 0] += 1 - q.sum(axis=1, dtype=np.float64).astype(dtype)
+    loss_of(x, q)
+    for row in (0, 17, 39):
+        too_much, negative, broken = q.copy(), q.copy(), q.copy()
+        too_much[row, 3] += 0.25
+        negative[row, 3:5] = [-0.25, q[row, 3] + q[row, 4] + 0.25]
+        broken[row, 29] = np.nan
+        for labels in (too_much, negative, broken):
+            for weight in (None, np.where(np.arange(40) == row, 0.0, 1.0)):
+                with pytest.raises(crossent.CrossentError, match="labels"):
+                    loss_of(x, labels, reduction="mean", sample_weight=weight)
+                logits = x.copy()
+                with pytest.raises(crossent.CrossentError, match="labels"):
+                    value_and_grad(logits, labels, out=logits, sample_weight=weight)
+                assert bits(logits) == bits(x)
 
 
 def strided(a, how):

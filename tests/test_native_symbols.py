@@ -17,7 +17,7 @@ CMAKE = (NATIVE.parent / "CMakeLists.txt").read_text()
 X86_64 = ["x86-64-v2", "x86-64-v3", "x86-64-v4"]
 
 # Of the C library and its mathematical part.
-ALLOWED = {"exp", "log1p", "tanh", "log", "expm1", "sqrt", "memcpy", "memset", "memmove"}
+ALLOWED = {"exp", "log1p", "log", "expm1", "sqrt", "memcpy", "memset", "memmove"}
 # Ours, compiled once and for the least processor: memory of a thread.
 ALLOWED |= {"crossent::Scratch::reserve(unsigned long)"}
 # What position-independent code and protected stacks (a default of some compilers) refer to.
