@@ -245,10 +245,12 @@ bool softmax_loss(const SoftmaxKernels& kernels, SoftmaxTask task, Reduction red
     if (loop.failed) return false;
 
     const bool is_wide = task.logits.number == Number::float64;
+    double few[64];  // spares short losses a malloc
     std::vector<char> rows;
     if (task.losses == nullptr) {
-        rows.resize(static_cast<std::size_t>(task.rows) * (is_wide ? 8 : 4));
-        task.losses = rows.data();
+        const std::size_t bytes = static_cast<std::size_t>(task.rows) * (is_wide ? 8 : 4);
+        if (bytes > sizeof few) rows.resize(bytes);
+        task.losses = bytes > sizeof few ? static_cast<void*>(rows.data()) : few;
     }
     double divisor = 1;
     bool divides = false;
