@@ -113,14 +113,14 @@ constexpr int64_t kBlock = 1 << 10;
 constexpr int64_t kStretch = 1 << 15;
 constexpr int64_t kRun = 1 << 30;  // values before a carry
 
-// Adds at most kBlock floats of similar size, or returns false and adds nothing.
+// The sum of at most kBlock floats, if they are of similar size.
 //
 // Let l and h be the least and the greatest exponent field, without zeros. All partial sums, in
 // any order, are multiples of 2^(l - 150) below 2^10 * 2^(h - 126). For h - l <= 19 that is 53
 // bits: doubles hold them all and nothing is ever rounded. Infinities and NaN give the right
 // special value by themselves. Subnormals are left to the integers because the processor may have
 // been told to read them as 0.
-bool add_similar(ExactSum& sum, const float* values, int64_t count) {
+bool similar_sum(const float* values, int64_t count, double* sum) {
     int32_t greatest = 0;
     int32_t least = 0x7fffffff;
     for (int64_t i = 0; i < count; ++i) {
@@ -147,8 +147,8 @@ bool add_similar(ExactSum& sum, const float* values, int64_t count) {
     for (; i < count; ++i) {
         lanes[0] += values[i];
     }
-    add_one(sum, ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) +
-                     ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7])));
+    *sum = ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) +
+           ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
     return true;
 }
 
@@ -197,7 +197,10 @@ void add_each(ExactSum& sum, const Float* values, int64_t count) {
 void add_run(ExactSum& sum, const float* values, int64_t count) {
     while (count > 0) {
         int64_t done = std::min(count, kBlock);
-        if (!add_similar(sum, values, done)) {
+        double some;
+        if (similar_sum(values, done, &some)) {
+            add_one(sum, some);
+        } else {
             // Data of wide range is so throughout as a rule: try again only a stretch later.
             done = std::min(count, kStretch);
             // The tables take as long as 250 single values.
@@ -351,6 +354,26 @@ float quotient_to_float(const ExactSum& sum, double divisor) {
 }
 double quotient_to_double(const ExactSum& sum, double divisor) {
     return quotient<double>(sum, divisor);
+}
+
+float quotient_to_float(const float* values, int64_t count, double divisor) {
+    double sum;
+    if (count <= kBlock && similar_sum(values, count, &sum)) {
+        // One rounding of the quotient cannot carry it over a double, and so not over the number
+        // halfway between two floats; unless it lands there, the float nearest to it is the one
+        // nearest to the quotient itself.
+        const Fields<double> fields = fields_of(sum / divisor);
+        constexpr int below = Format<double>::kFractionBits - Format<float>::kFractionBits;
+        constexpr uint64_t half = uint64_t{1} << (below - 1);
+        const bool is_normal = fields.exponent > 1023 - 127 && fields.exponent < 1023 + 127;
+        if (is_normal && (fields.fraction & (2 * half - 1)) != half) {
+            const int exponent = position_of<double>(fields.exponent) + kUnitExponent;
+            return nearest<float>(fields.negative, fields.significand() << 1, exponent - 1, false);
+        }
+    }
+    ExactSum all;
+    add(all, values, count, 1);
+    return quotient_to_float(all, divisor);
 }
 
 }  // namespace crossent

@@ -38,4 +38,7 @@ double rounded_to_double(const ExactSum& sum);
 float quotient_to_float(const ExactSum& sum, double divisor);
 double quotient_to_double(const ExactSum& sum, double divisor);
 
+// The same of these values, sooner where they are few: a sum in doubles may be exact.
+float quotient_to_float(const float* values, int64_t count, double divisor);
+
 }  // namespace crossent

@@ -83,6 +83,9 @@ bool overlap(const Rows& a, const Rows& b, std::int64_t classes) {
 void collapse(SoftmaxTask& task) {
     Rows* const arrays[] = {&task.logits, &task.labels, &task.gradient};
     Rows& shape = task.logits;
+    for (Rows* array : arrays) {  // absent ones stand still
+        if (array->data == nullptr) std::fill_n(array->strides, shape.dimensions, 0);
+    }
     int kept = 0;
     for (int d = 0; d < shape.dimensions; ++d) {
         const std::int64_t count = shape.shape[d];
@@ -173,6 +176,16 @@ std::int64_t ignored_rows(const SoftmaxTask& task, const std::vector<double>& ro
 
 }  // namespace
 
+Rows& Rows::operator=(const Rows& other) {
+    data = other.data;
+    number = other.number;
+    class_stride = other.class_stride;
+    dimensions = other.dimensions;
+    std::copy_n(other.shape, dimensions, shape);
+    std::copy_n(other.strides, dimensions, strides);
+    return *this;
+}
+
 Rows rows_of(const Array& array, bool has_class_axis) {
     Rows rows;
     rows.data = static_cast<char*>(array.data);
@@ -230,10 +243,12 @@ bool softmax_loss(const SoftmaxKernels& kernels, SoftmaxTask task, Reduction red
     }
     task.row_weight = row_weight.empty() ? nullptr : row_weight.data();
     const bool is_wide = task.logits.number == Number::float64;
+    double few[64];  // spares short losses a malloc
     std::vector<char> rows;
     if (task.losses == nullptr) {
-        rows.resize(static_cast<std::size_t>(task.rows) * (is_wide ? 8 : 4));
-        task.losses = rows.data();
+        const std::size_t bytes = static_cast<std::size_t>(task.rows) * (is_wide ? 8 : 4);
+        if (bytes > sizeof few) rows.resize(bytes);
+        task.losses = bytes > sizeof few ? static_cast<void*>(rows.data()) : few;
     }
     task.is_loss = true;
     task.with_mean = task.smoothing != 0;
@@ -263,13 +278,12 @@ bool softmax_loss(const SoftmaxKernels& kernels, SoftmaxTask task, Reduction red
     if (!task.checks_labels) run(kernels, task);
     *value = 0;
     if (reduction == Reduction::none || (divides && divisor == 0)) return true;
-    ExactSum sum;
     if (is_wide) {
+        ExactSum sum;
         add(sum, static_cast<const double*>(task.losses), task.rows, 1);
-        *value = divides ? quotient_to_double(sum, divisor) : rounded_to_double(sum);
+        *value = quotient_to_double(sum, divisor);
     } else {
-        add(sum, static_cast<const float*>(task.losses), task.rows, 1);
-        *value = divides ? quotient_to_float(sum, divisor) : rounded_to_float(sum);
+        *value = quotient_to_float(static_cast<const float*>(task.losses), task.rows, divisor);
     }
     return true;
 }

@@ -381,6 +381,10 @@ static __attribute__((noinline)) double refined(const X* x, int64_t n, const Blo
                : rest;
 }
 
+// From 7 - lane on: 0 in that lane, and 1 in the others.
+alignas(64) static const
+    double kAllButOne[2 * 8 - 1] = {1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1};
+
 // Short rows are summed in double: what blocks, lanes and references cost would not pay.
 template <class X>
 static __attribute__((noinline)) Part sum_short(const X* x, int n, const Blocks<Vd>& blocks,
@@ -404,11 +408,13 @@ static __attribute__((noinline)) Part sum_short(const X* x, int n, const Blocks<
     for (int i = 0; i < n; i += Vd::W) {
         Vd::store(terms + i, exp_of_gap<sizeof(X) == 8>(e, row.at(i), peaks));
     }
-    const double own = terms[owner];
-    terms[owner] = 0;
+    const int lane = owner % Vd::W;
     LaneSums<sizeof(X) == 8> sum;
-    for (int i = 0; i < n; i += Vd::W) sum.add(Vd::load(terms + i));
-    terms[owner] = own;
+    for (int i = 0; i < n; i += Vd::W) {
+        const Vd::vec all = Vd::load(terms + i);
+        // Not a 0 in memory for the owner: the load would wait for it.
+        sum.add(i == owner - lane ? Vd::mul(all, Vd::load(kAllButOne + 7 - lane)) : all);
+    }
     for (int b = 0; b <= kShort / (kBlockVectors * Vd::W); ++b) blocks.reference[b] = {peak, 0};
     part.owner = owner;
     part.rest = sum.total() * 0x1p-500;

@@ -316,6 +316,7 @@ void parallel_for(std::int64_t items, std::int64_t grain, int threads, LoopBody 
                   void* context) noexcept {
     const FloatingPointState standard;
     const std::int64_t chunks = items / grain + (items % grain > 0);
+    if (chunks == 1) return body(context, 0, items, 0);  // nothing to hand out, nor to count
     const auto wanted = static_cast<int>(std::min<std::int64_t>(
         {chunks, static_cast<std::int64_t>(threads), std::int64_t{kMostThreads}}));
     if (wanted < 2 || pool.busy.exchange(true)) {

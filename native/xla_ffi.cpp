@@ -94,19 +94,20 @@ struct Grouped {
     void advance() { array.data = static_cast<char*>(array.data) + step; }
 };
 
-// Attributes of one call by name; a missing one keeps what it is given.
+// Attributes of one call by name; a missing one keeps what it is given. XLA sorts them: those that
+// are asked for in alphabetical order are found at once.
 class Options {
   public:
     explicit Options(const xla::Attributes& attributes) : attributes_(attributes) {}
 
-    bool read(const char* name, double& value) const {
+    bool read(const char* name, double& value) {
         const xla::Scalar* scalar = find(name);
         if (scalar == nullptr || scalar->type != xla::DataType::float64) return false;
         std::memcpy(&value, scalar->value, sizeof value);
         return true;
     }
 
-    bool read(const char* name, int64_t& value) const {
+    bool read(const char* name, int64_t& value) {
         const xla::Scalar* scalar = find(name);
         if (scalar == nullptr || scalar->type != xla::DataType::int64) return false;
         std::memcpy(&value, scalar->value, sizeof value);
@@ -114,9 +115,11 @@ class Options {
     }
 
   private:
-    const xla::Scalar* find(const char* name) const {
+    const xla::Scalar* find(const char* name) {
         const std::size_t size = std::strlen(name);
-        for (int64_t i = 0; i < attributes_.size; ++i) {
+        for (int64_t left = attributes_.size; left > 0; --left) {
+            const int64_t i = next_;
+            next_ = i + 1 < attributes_.size ? i + 1 : 0;
             const xla::Name& found = *attributes_.names[i];
             if (found.size == size && std::memcmp(found.data, name, size) == 0 &&
                 attributes_.types[i] == xla::AttributeType::scalar) {
@@ -127,6 +130,7 @@ class Options {
     }
 
     const xla::Attributes& attributes_;
+    int64_t next_ = 0;
 };
 
 // Bits of the attribute `operands`.
@@ -149,15 +153,15 @@ constexpr char kUnfit[] = "crossent: operands, results or attributes do not fit 
 
 // Whether the call's parts fit each other, as the Python side passes them; then all groups ran.
 bool run(const xla::CallFrame& frame, Loss loss, bool is_softmax) {
-    const Options options(frame.attributes);
+    Options options(frame.attributes);
     LossCall call;
     int64_t groups = 0, axis = 0, reduced = 0, operands = 0, has_ignored = 0;
     const bool complete =
-        options.read("groups", groups) && options.read("axis", axis) &&
-        options.read("reduced", reduced) && options.read("operands", operands) &&
+        options.read("axis", axis) && options.read("groups", groups) &&
         options.read("has_ignored", has_ignored) && options.read("ignored", call.ignored) &&
         options.read("label_smoothing", call.label_smoothing) &&
-        options.read("temperature", call.temperature) && options.read("softcap", call.softcap) &&
+        options.read("operands", operands) && options.read("reduced", reduced) &&
+        options.read("softcap", call.softcap) && options.read("temperature", call.temperature) &&
         options.read("z_loss", call.z_loss);
     if (!complete) return false;
     call.has_ignored = has_ignored != 0;

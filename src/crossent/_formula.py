@@ -17,7 +17,9 @@ class Formula:
     """Composite functions; `self` has the primitive ones.
 
     Beside the names that `_row_stats` uses these are `integer(x)`: whether an array holds integers;
-    `as_wide(x)`: whether the arithmetic is no wider than this array; and `result_dtype(x)`.
+    `as_wide(x)`: whether the arithmetic is no wider than this array; `result_dtype(x)`; and for the
+    logarithms below `plain`, the library's module that has its own, and `greatest(x)`: the greatest
+    number of an array's dtype.
     """
 
     inf = math.inf
@@ -73,6 +75,34 @@ class Formula:
         """Weight w times the sigmoid loss of every element."""
         losses = _row_stats.sigmoid_loss(self, self.widen(x), self.widen(z), r)
         return losses if w is None else self.times(w, losses)
+
+    def log(self, x: Any) -> Any:
+        """log x, with the derivative 0 at x = 0 where nothing flows back, and else infinite."""
+        zero = x == 0
+        steep = self._steep(zero, x) - self.inf
+        return self.plain.log(self.where(zero, 1.0, x)) + self.where(zero, steep, 0.0)
+
+    def log1p(self, x: Any) -> Any:
+        """log(1 + x), with the same rule at x = -1."""
+        end = x == -1
+        steep = self._steep(end, 1 + x) - self.inf
+        return self.plain.log1p(self.where(end, 0.0, x)) + self.where(end, steep, 0.0)
+
+    def power(self, x: Any, q: float) -> Any:
+        """x^q, 0 < q <= 1, with the same rule at x = 0."""
+        zero = x == 0
+        at_zero = self._steep(zero, x) if q < 1 else x
+        return self.where(zero, at_zero, self.where(zero, 1.0, x) ** q)
+
+    def _steep(self, zero: Any, x: Any) -> Any:
+        """0 where x is, with an infinite derivative.
+
+        Two factors overflow in the derivative only: in the value they meet 0.
+        """
+        base = self.where(zero, x, 0.0)
+        # Not constants: TensorFlow's graphs and XLA would fold the two into one that is infinite.
+        huge = self.stop_gradient(base + self.greatest(x) ** 0.6)
+        return base * huge * huge
 
     def times(self, weight: Any, values: Any) -> Any:
         """weight * values, where a weight of 0 gives 0 whatever the value.

@@ -49,6 +49,7 @@ class _Functions(Formula):
     isfinite = staticmethod(tf.math.is_finite)
     isnan = staticmethod(tf.math.is_nan)
     ones_like = staticmethod(tf.ones_like)
+    plain = tf.math
     result_dtype = staticmethod(result_dtype)
     stop_gradient = staticmethod(tf.stop_gradient)
     tanh = staticmethod(tf.tanh)
@@ -65,6 +66,9 @@ class _Functions(Formula):
 
     def count(self, x: Any) -> Any:
         return self.widen(tf.size(x, out_type=tf.int64))
+
+    def greatest(self, x: Any) -> float:
+        return float(x.dtype.max)
 
     def integer(self, x: Any) -> bool:
         return bool(x.dtype.is_integer)
@@ -121,31 +125,3 @@ class _Functions(Formula):
         if divisor is not None:
             result = tf.math.divide_no_nan(result, self.widen(divisor))
         return result if dtype is None else tf.cast(result, dtype)
-
-    def log(self, x: Any) -> Any:
-        """log x, with the derivative 0 at x = 0 where nothing flows back, and else infinite.
-
-        Two factors overflow in the derivative only: in the value they meet 0.
-        """
-        zero = x == 0
-        steep = self._steep(zero, x) - self.inf
-        return tf.math.log(self.where(zero, 1.0, x)) + self.where(zero, steep, 0.0)
-
-    def log1p(self, x: Any) -> Any:
-        """log(1 + x), with the same rule at x = -1."""
-        end = x == -1
-        steep = self._steep(end, 1 + x) - self.inf
-        return tf.math.log1p(self.where(end, 0.0, x)) + self.where(end, steep, 0.0)
-
-    def power(self, x: Any, q: float) -> Any:
-        """x^q, 0 < q <= 1, with the same rule at x = 0."""
-        zero = x == 0
-        at_zero = self._steep(zero, x) if q < 1 else x
-        return self.where(zero, at_zero, self.where(zero, 1.0, x) ** q)
-
-    def _steep(self, zero: Any, x: Any) -> Any:
-        """0 where x is, with an infinite derivative."""
-        base = self.where(zero, x, 0.0)
-        # Not constants: graphs and XLA would fold the two into one that is infinite in the value.
-        huge = tf.stop_gradient(base + float(x.dtype.max) ** 0.6)
-        return base * huge * huge

@@ -1,6 +1,5 @@
 """PyTorch's functions in NumPy's names: what the losses run on where no kernel does."""
 
-import math
 from typing import Any
 
 import torch
@@ -37,6 +36,7 @@ class Functions(Formula):
     isnan = staticmethod(torch.isnan)
     moveaxis = staticmethod(torch.movedim)
     ones_like = staticmethod(torch.ones_like)
+    plain = torch
     reshape = staticmethod(torch.reshape)
     result_dtype = staticmethod(result_dtype)
     tanh = staticmethod(torch.tanh)
@@ -82,6 +82,9 @@ class Functions(Formula):
     def stop_gradient(self, x: Any) -> Any:
         return x.detach()
 
+    def greatest(self, x: Any) -> float:
+        return torch.finfo(x.dtype).max
+
     def integer(self, x: Any) -> bool:
         return not x.is_floating_point() and x.dtype != torch.bool
 
@@ -96,30 +99,3 @@ class Functions(Formula):
             empty = divisor == 0
             result = torch.where(empty, 0.0, result / torch.where(empty, 1.0, divisor))
         return result if dtype is None else result.to(dtype)
-
-    def log(self, x: Any) -> Any:
-        """log x, with the derivative 0 at x = 0 where nothing flows back, and else infinite.
-
-        Two factors overflow in the derivative only: in the value they meet 0.
-        """
-        zero = x == 0
-        steep = _steep(zero, x) - math.inf
-        return torch.log(torch.where(zero, 1.0, x)) + torch.where(zero, steep, 0.0)
-
-    def log1p(self, x: Any) -> Any:
-        """log(1 + x), with the same rule at x = -1."""
-        end = x == -1
-        steep = _steep(end, 1 + x) - math.inf
-        return torch.log1p(torch.where(end, 0.0, x)) + torch.where(end, steep, 0.0)
-
-    def power(self, x: Any, q: float) -> Any:
-        """x^q, 0 < q <= 1, with the same rule at x = 0."""
-        zero = x == 0
-        at_zero = _steep(zero, x) if q < 1 else x
-        return torch.where(zero, at_zero, torch.where(zero, 1.0, x) ** q)
-
-
-def _steep(zero: Any, x: Any) -> Any:
-    """0 where x is, with an infinite derivative."""
-    huge = torch.finfo(x.dtype).max ** 0.6
-    return torch.where(zero, x, 0.0) * huge * huge

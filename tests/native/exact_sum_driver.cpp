@@ -62,6 +62,16 @@ void write_results() {
     write(doubles, 2);
 }
 
+// A divisor and an array: their quotient without an ExactSum to look at.
+void write_quotient() {
+    const auto divisor = read_one<double>();
+    std::vector<float> values(static_cast<std::size_t>(read_one<int64_t>()));
+    read(values.data(), values.size());
+    const float result =
+        crossent::quotient_to_float(values.data(), static_cast<int64_t>(values.size()), divisor);
+    write(&result, 1);
+}
+
 // Rounds upward from now on and, as JAX's and TensorFlow's threads do, reads and writes subnormals
 // as 0 where the processor is known to this program.
 void make_environment_hostile() {
@@ -84,6 +94,8 @@ void obey(int letter) {
         case 'z':
             read_sum() = crossent::ExactSum{};
             return;
+        case 'q':
+            return write_quotient();
         case 'r':
             return write_results();
         case 's':

@@ -1,14 +1,23 @@
 """Which distribution scope is active: Keras' losses ask for its replica count."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 _replicas: ContextVar[int | None] = ContextVar("replicas", default=None)
 
 
-def replica_count() -> int | None:
-    """Replicas of the strategy whose scope is active in this thread; None outside of any scope."""
+def replica_count(losses: Any = None) -> int | None:
+    """Replicas of the strategy whose scope is active in this thread; None outside of any scope.
+
+    TensorFlow's own scopes count for losses that are its tensors.
+    """
+    if _replicas.get() is None and type(losses).__module__.partition(".")[0] == "tensorflow":
+        distribute = sys.modules["tensorflow"].distribute
+        if distribute.has_strategy():
+            return int(distribute.get_strategy().num_replicas_in_sync)
     return _replicas.get()
 
 

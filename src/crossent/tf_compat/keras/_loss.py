@@ -173,7 +173,8 @@ class Loss(BaseLoss):
         return squeezed_or_expanded(y_true, y_pred)
 
     def _reduced(self, xp: Any, losses: Any, weight: Any, mask: Any) -> Any:
-        return _reduction.reduced(xp, losses, weight, mask, self.reduction, replica_count())
+        replicas = replica_count(losses)
+        return _reduction.reduced(xp, losses, weight, mask, self.reduction, replicas)
 
 
 def _automatic_name(class_name: str) -> str:

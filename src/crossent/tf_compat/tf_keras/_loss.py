@@ -48,7 +48,7 @@ class Loss(BaseLoss):
         return squeezed(y_true, y_pred)
 
     def _reduced(self, xp: Any, losses: Any, weight: Any, mask: Any) -> Any:
-        replicas = replica_count()
+        replicas = replica_count(losses)
         if replicas is not None and self.reduction in _reduction.MEANS:
             raise OptionError(
                 "reduction must be Reduction.SUM or Reduction.NONE inside of a distribution scope; "
