@@ -871,6 +871,34 @@ def test_importing_crossent_imports_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize("axis", [-1, 0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_tensors_are_read_without_an_exchange_too(monkeypatch, dtype, axis):
+    """PyTorch before 2.10 has none."""
+    assert _torch_native._EXCHANGE is not None
+    logits, labels = torch.randn(CLASSES, CLASSES, 2).to(dtype).unbind(-1)
+    each = torch.rand(CLASSES)
+    for options in (
+        {"labels": labels.softmax(axis), "axis": axis, "reduction": "none"},
+        {"labels": torch.arange(CLASSES), "axis": axis, "class_weight": each},
+    ):
+        results = []
+        for exchange in (_torch_native._EXCHANGE, None):
+            monkeypatch.setattr(_torch_native, "_EXCHANGE", exchange)
+            upstream = each if "reduction" in options else None
+            results.append(
+                gradient_of(
+                    lambda x, options=options: xe.softmax_cross_entropy(logits=x, **options),
+                    logits,
+                    upstream=upstream,
+                )
+            )
+        for with_exchange, without in zip(*results, strict=True):
+            assert torch.equal(with_exchange, without)
+    with pytest.raises(xe.DTypeError, match="to_dense"):
+        softmax(logits.to_sparse(), labels)
+
+
 def test_unusual_arguments_get_the_usual_errors():
     logits, labels = data()
     for reduction in ("mean", "none"):
