@@ -534,9 +534,11 @@ def _compiled(
         if not (isinstance(normalizer, torch.Tensor) and normalizer.ndim == 0):
             return None
         normalizer = normalizer.detach()
-    return torch.ops.crossent.linear_loss(
-        logits, labels, weight, sample_weight, normalizer, *options
-    )
+    operators = torch.ops.crossent
+    # An exported program may be differentiated later.
+    is_differentiable = _C.is_grad_enabled() or torch.compiler.is_exporting()
+    operator = operators.linear_loss if is_differentiable else operators.linear_loss_value
+    return operator(logits, labels, weight, sample_weight, normalizer, *options)
 
 
 def _as_tensor(number: float | None) -> Any:
@@ -589,65 +591,32 @@ def _broadcasts(shape: Any, rows: Any) -> bool:
     return len(shape) <= len(rows) and all(n in (1, m) for n, m in zip(shape, rows, strict=False))
 
 
-@torch.library.custom_op("crossent::linear_loss", mutates_args=(), device_types="cpu")
-def _linear_loss(
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    weight: torch.Tensor | None,
-    sample_weight: torch.Tensor | None,
-    normalizer: torch.Tensor | None,
-    is_softmax: bool,
-    axis: int,
-    label_smoothing: float,
-    ignore_index: int | None,
-    temperature: float,
-    softcap: float | None,
-    z_loss: float,
-    reduction: str,
-) -> torch.Tensor:
-    options = (
-        *(is_softmax, axis, label_smoothing, ignore_index),
-        *(temperature, softcap, z_loss, reduction),
-    )
-    is_none = reduction == "none"
+# Of all operators. Without defaults, which Inductor would write out as keywords: they are slow.
+_PARAMETERS = (
+    "Tensor logits, Tensor labels, Tensor? weight, Tensor? sample_weight, Tensor? normalizer, "
+    "bool is_softmax, SymInt axis, float label_smoothing, SymInt? ignore_index, "
+    "float temperature, float? softcap, float z_loss, str reduction"
+)
+
+
+def _linear_loss(*arguments: Any) -> Any:
+    tensors, normalizer, options = arguments[:4], arguments[4], arguments[5:]
+    divisor = None if normalizer is None else normalizer.item()
+    is_none = options[-1] == "none"
+    logits = tensors[0]
     result = _new_losses(logits, options) if is_none else _new_number(logits.dtype)
-    tensors = logits, labels, weight, sample_weight
-    divisor = None if normalizer is None else normalizer.item()
-    is_checked = os.environ.get("CROSSENT_CHECK") == "1"
-    is_done = _call(tensors, divisor, options, 1.0, result, None, invalid_is_nan=not is_checked)
-    if not is_done and is_checked:
-        _general_loss(tensors, divisor, options)  # says what is wrong
-    loss: torch.Tensor = _answer(result if is_done else None)
-    return loss
+    if not _call(tensors, divisor, options, 1.0, result, None):
+        if os.environ.get("CROSSENT_CHECK") == "1":
+            _general_loss(tensors, divisor, options)  # says what is wrong
+        is_done = _call(tensors, divisor, options, 1.0, result, None, invalid_is_nan=True)
+        return _answer(result if is_done else None)
+    return result
 
 
-@torch.library.custom_op("crossent::linear_loss_gradient", mutates_args=(), device_types="cpu")
-def _linear_loss_gradient(
-    upstream: torch.Tensor,
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    weight: torch.Tensor | None,
-    sample_weight: torch.Tensor | None,
-    normalizer: torch.Tensor | None,
-    is_softmax: bool,
-    axis: int,
-    label_smoothing: float,
-    ignore_index: int | None,
-    temperature: float,
-    softcap: float | None,
-    z_loss: float,
-    reduction: str,
-) -> torch.Tensor:
-    options = (
-        *(is_softmax, axis, label_smoothing, ignore_index),
-        *(temperature, softcap, z_loss, reduction),
-    )
-    tensors = logits, labels, weight, sample_weight
+def _linear_loss_gradient(upstream: Any, *arguments: Any) -> Any:
+    tensors, normalizer, options = arguments[:4], arguments[4], arguments[5:]
     divisor = None if normalizer is None else normalizer.item()
-    gradient: torch.Tensor = _answer(
-        _gradient(tensors, divisor, options, upstream, invalid_is_nan=True)
-    )
-    return gradient
+    return _answer(_gradient(tensors, divisor, options, upstream, invalid_is_nan=True))
 
 
 def _answer(of_kernel: Any) -> Any:
@@ -656,31 +625,63 @@ def _answer(of_kernel: Any) -> Any:
     return of_kernel
 
 
-@_linear_loss.register_fake
-def _(logits: Any, *arguments: Any) -> Any:
+def _fake_loss(logits: Any, *arguments: Any) -> Any:
     options = arguments[4:]
     rows = _rows(logits.shape, options) if options[-1] == "none" else ()
     return logits.new_empty(rows, dtype=_result_dtype(logits.dtype))
 
 
-@_linear_loss_gradient.register_fake
-def _(upstream: Any, logits: Any, *arguments: Any) -> Any:
+def _fake_gradient(upstream: Any, logits: Any, *arguments: Any) -> Any:
     return torch.empty_like(logits)
 
 
-def _keep(ctx: Any, inputs: Any, output: Any) -> None:
-    tensors, ctx.options = inputs[:5], inputs[5:]
-    ctx.save_for_backward(*tensors)
+class _OperatorLoss(torch.autograd.Function):
+    """`linear_loss` for autograd, which a compiler follows down to the other two operators."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Any:
+        ctx.save_for_backward(*arguments[:5])
+        ctx.options = arguments[5:]
+        return torch.ops.crossent.linear_loss_value(*arguments)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Any) -> Any:
+        if any(ctx.needs_input_grad[1:4]):
+            raise ArgumentError(
+                "labels and weights must need no gradient in a program that was exported without; "
+                "got some that do. Export it with tensors that require one."
+            )
+        *tensors, normalizer = ctx.saved_tensors
+        if _C.is_grad_enabled():
+            gradient = _differentiable_gradient(tensors, normalizer, ctx.options, upstream)
+        else:
+            gradient = torch.ops.crossent.linear_loss_gradient(
+                upstream, *tensors, normalizer, *ctx.options
+            )
+        return (gradient, *[None] * (4 + len(ctx.options)))
 
 
-def _pull(ctx: Any, upstream: Any) -> Any:
-    if any(ctx.needs_input_grad[1:4]):
-        raise ArgumentError(
-            "labels and weights must need no gradient in a program that was exported without; got "
-            "some that do. Export it with tensors that require one."
-        )
-    gradient = torch.ops.crossent.linear_loss_gradient(upstream, *ctx.saved_tensors, *ctx.options)
-    return (gradient, *[None] * (4 + len(ctx.options)))
+def _differentiable_loss(*arguments: Any) -> Any:
+    # Transforms of an exported program, which a function would keep from it.
+    if forward_ad._current_level >= 0 or _C._are_functorch_transforms_active():
+        return _general_loss(arguments[:4], arguments[4], arguments[5:])
+    apply: Any = _OperatorLoss.apply
+    return apply(*arguments)
 
 
-_linear_loss.register_autograd(_pull, setup_context=_keep)
+# Not torch.library.custom_op, which doubles what a call costs. And a kernel for autograd only where
+# it is needed: a program that is compiled already goes through it at each call.
+_make_library: Any = torch.library.Library
+_library = _make_library("crossent", "DEF")
+for _name, _parameters, _kernel, _fake in (
+    ("linear_loss", _PARAMETERS, _linear_loss, _fake_loss),
+    ("linear_loss_value", _PARAMETERS, _linear_loss, _fake_loss),
+    (
+        *("linear_loss_gradient", "Tensor upstream, " + _PARAMETERS),
+        *(_linear_loss_gradient, _fake_gradient),
+    ),
+):
+    _library.define(f"{_name}({_parameters}) -> Tensor", tags=torch.Tag.pt2_compliant_tag)
+    _library.impl(_name, _kernel, "CPU")
+    torch.library.register_fake(f"crossent::{_name}", _fake, lib=_library)
+_library.impl("linear_loss", _differentiable_loss, "Autograd")
