@@ -64,27 +64,26 @@ const crossent::Kernels& kernels() {
     return *chosen;
 }
 
-template <class Given>
-Number number_of(const Given& array, bool is_bfloat16) {
-    const nb::dlpack::dtype type = array.dtype();
-    const auto code = static_cast<nb::dlpack::dtype_code>(type.code);
-    if (is_bfloat16) return Number::bfloat16;
-    const int size = type.bits / 8;
-    if (code == nb::dlpack::dtype_code::Float) {
-        return size == 2 ? Number::float16 : size == 4 ? Number::float32 : Number::float64;
+std::optional<Number> number_of(nb::dlpack::dtype type) {
+    using Code = nb::dlpack::dtype_code;
+    const auto code = static_cast<Code>(type.code);
+    const int bits = type.bits;
+    if (type.lanes != 1) return std::nullopt;
+    if (code == Code::Bool && bits == 8) return Number::boolean;
+    if (code == Code::Bfloat && bits == 16) return Number::bfloat16;
+    if (code == Code::Float) {
+        if (bits == 16) return Number::float16;
+        if (bits == 32) return Number::float32;
+        if (bits == 64) return Number::float64;
     }
-    if (code == nb::dlpack::dtype_code::Bool) return Number::boolean;
-    const bool is_signed = code == nb::dlpack::dtype_code::Int;
-    switch (size) {
-        case 1:
-            return is_signed ? Number::int8 : Number::uint8;
-        case 2:
-            return is_signed ? Number::int16 : Number::uint16;
-        case 4:
-            return is_signed ? Number::int32 : Number::uint32;
-        default:
-            return is_signed ? Number::int64 : Number::uint64;
+    if (code == Code::Int || code == Code::UInt) {
+        const bool is_signed = code == Code::Int;
+        if (bits == 8) return is_signed ? Number::int8 : Number::uint8;
+        if (bits == 16) return is_signed ? Number::int16 : Number::uint16;
+        if (bits == 32) return is_signed ? Number::int32 : Number::uint32;
+        if (bits == 64) return is_signed ? Number::int64 : Number::uint64;
     }
+    return std::nullopt;
 }
 
 void need(bool condition, const char* what) {
@@ -97,7 +96,9 @@ Array array_of(const Given& given, bool is_bfloat16 = false) {
     need(!is_bfloat16 || given.dtype().bits == 16, "array: not the bits of bfloat16");
     Array array;
     array.data = const_cast<void*>(static_cast<const void*>(given.data()));
-    array.number = number_of(given, is_bfloat16);
+    const std::optional<Number> number = number_of(given.dtype());
+    need(number.has_value(), "array: a dtype of no kernel");
+    array.number = is_bfloat16 ? Number::bfloat16 : *number;
     array.rank = static_cast<int>(given.ndim());
     const std::int64_t size = crossent::size_of(array.number);
     for (int d = 0; d < array.rank; ++d) {
@@ -307,7 +308,30 @@ std::optional<double> sigmoid_loss(const In& logits, bool logits_bfloat16, const
     return answer_of(crossent::sigmoid_loss, call);
 }
 
-// ---- the losses by address, for libraries whose tensors come without NumPy's protocol
+// ---- the losses of tensors, which come without NumPy's protocol: it costs more than a short loss
+
+// How a library describes its tensors to C: the table DLPackExchangeAPI of DLPack 1, as far as it
+// is needed here.
+struct Exchange {
+    std::uint32_t major, minor;  // of DLPack
+    const void* older;
+    const void *allocate, *export_tensor, *import_tensor;
+    int (*describe)(void* object, nb::dlpack::dltensor* description);
+};
+
+const Exchange* exchange_of(nb::handle capsule) {
+    if (capsule.is_none()) return nullptr;
+    const void* table = PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api");
+    if (table == nullptr) throw nb::python_error();
+    return static_cast<const Exchange*>(table);
+}
+
+nb::object tensor_exchange(nb::handle type) {
+    nb::object capsule = nb::getattr(type, "__dlpack_c_exchange_api__", nb::none());
+    const Exchange* exchange = exchange_of(capsule);
+    const bool fits = exchange != nullptr && exchange->major == 1 && exchange->describe != nullptr;
+    return fits ? capsule : nb::none();
+}
 
 std::int64_t integer_of(nb::handle tuple, int index) {
     PyObject* item = PyTuple_GetItem(tuple.ptr(), index);  // borrowed
@@ -316,20 +340,13 @@ std::int64_t integer_of(nb::handle tuple, int index) {
     return value;
 }
 
-// In elements; none: C order.
-void set_strides(Array& array, nb::handle strides) {
-    if (strides.is_none()) {
-        set_contiguous(array);
-        return;
-    }
-    const Py_ssize_t count = PyTuple_Size(strides.ptr());
-    if (count < 0) throw nb::python_error();
-    need(count == array.rank, "strides: not as many as axes");
-    const std::int64_t size = crossent::size_of(array.number);
-    for (int d = 0; d < array.rank; ++d) array.strides[d] = integer_of(strides, d) * size;
-}
-
-Array array_at(std::uintptr_t data, std::int64_t number, nb::handle shape, nb::handle strides) {
+// Of address, number, shape and strides.
+Array array_at(nb::handle place) {
+    const auto data = static_cast<std::uintptr_t>(integer_of(place, 0));
+    const std::int64_t number = integer_of(place, 1);
+    need(PyTuple_Size(place.ptr()) == 4, "array: not address, number, shape and strides");
+    const nb::handle shape = PyTuple_GetItem(place.ptr(), 2);
+    const nb::handle strides = PyTuple_GetItem(place.ptr(), 3);
     need(number >= 0 && number <= static_cast<int>(Number::uint64), "number: unknown");
     const Py_ssize_t rank = PyTuple_Size(shape.ptr());
     if (rank < 0) throw nb::python_error();
@@ -342,106 +359,117 @@ Array array_at(std::uintptr_t data, std::int64_t number, nb::handle shape, nb::h
         array.shape[d] = integer_of(shape, d);
         need(array.shape[d] >= 0, "shape: negative");
     }
-    set_strides(array, strides);
+    const Py_ssize_t count = PyTuple_Size(strides.ptr());
+    if (count < 0) throw nb::python_error();
+    need(count == rank, "strides: not as many as axes");
+    const std::int64_t size = crossent::size_of(array.number);
+    for (int d = 0; d < array.rank; ++d) array.strides[d] = integer_of(strides, d) * size;
     return array;
 }
 
-using Integers = nb::typed<nb::tuple, int, nb::ellipsis>;
-using MaybeIntegers = std::optional<Integers>;
-// Address, number, shape, strides.
-using Place = std::optional<nb::typed<nb::tuple, int, int, Integers, MaybeIntegers>>;
+// Tensors as arrays.
+struct Reader {
+    const Exchange* exchange;
+    bool has_failed = false;  // on one that is not in memory as the kernels know it
 
-nb::handle or_none(const MaybeIntegers& integers) {
-    return integers ? nb::handle(*integers) : nb::handle(Py_None);
-}
-
-const Array* at_place(const Place& place, Array& array) {
-    if (!place) return nullptr;
-    need(PyTuple_Size(place->ptr()) == 4, "array: not address, number, shape and strides");
-    array = array_at(static_cast<std::uintptr_t>(integer_of(*place, 0)), integer_of(*place, 1),
-                     PyTuple_GetItem(place->ptr(), 2), PyTuple_GetItem(place->ptr(), 3));
-    return &array;
-}
-
-// What both losses are told. Losses and gradient of address 0 are absent.
-bool set_call(LossCall& call, Arrays& arrays, const Place& sample_weight,
-              std::optional<std::int64_t> ignored, const char* reduction,
-              const std::optional<double>& normalizer, double upstream, const Place& upstream_rows,
-              std::uintptr_t losses, int row_axes, std::uintptr_t gradient,
-              const MaybeIntegers& gradient_strides) {
-    call.logits = &arrays.logits;
-    call.labels = &arrays.labels;
-    call.sample_weight = at_place(sample_weight, arrays.sample_weight);
-    call.has_ignored = ignored.has_value();
-    call.ignored = ignored.value_or(0);
-    call.normalizer = normalizer ? &*normalizer : nullptr;
-    call.upstream = upstream;
-    call.upstream_rows = at_place(upstream_rows, arrays.upstream);
-    if (losses != 0) {
-        arrays.losses.data = reinterpret_cast<void*>(losses);
-        arrays.losses.number = result_number(arrays.logits);
-        arrays.losses.rank = row_axes;
-        std::copy_n(arrays.logits.shape, row_axes, arrays.losses.shape);
-        set_contiguous(arrays.losses);
-        call.losses = &arrays.losses;
+    const Array* operator()(nb::handle given, Array& array) {
+        if (given.is_none()) return nullptr;
+        if (PyTuple_Check(given.ptr())) {
+            array = array_at(given);
+        } else if (!described(given, array)) {
+            has_failed = true;
+        }
+        return &array;
     }
-    if (gradient != 0) {
-        arrays.gradient = arrays.logits;
-        arrays.gradient.data = reinterpret_cast<void*>(gradient);
-        set_strides(arrays.gradient, or_none(gradient_strides));
-        call.gradient = &arrays.gradient;
+
+    bool described(nb::handle tensor, Array& array) const {
+        need(exchange != nullptr, "exchange: none, and no place");
+        nb::dlpack::dltensor found;
+        if (exchange->describe(tensor.ptr(), &found) != 0) {
+            PyErr_Clear();  // sparse, say: the caller's checks know what to tell
+            return false;
+        }
+        const std::optional<Number> number = number_of(found.dtype);
+        if (found.device.device_type != nb::device::cpu::value || !number ||
+            found.ndim > Array::kMaxRank) {
+            return false;
+        }
+        array.data = static_cast<char*>(found.data) + found.byte_offset;
+        array.number = *number;
+        array.rank = found.ndim;
+        const std::int64_t size = crossent::size_of(*number);
+        for (int d = 0; d < found.ndim; ++d) {
+            array.shape[d] = found.shape[d];
+            array.strides[d] = found.strides[d] * size;
+        }
+        return found.data != nullptr || count_of(array) == 0;  // zeros may have no memory
     }
-    return set_reduction(call, reduction);
+};
+
+void move_to_end(Array& array, int axis) {
+    std::rotate(array.shape + axis, array.shape + axis + 1, array.shape + array.rank);
+    std::rotate(array.strides + axis, array.strides + axis + 1, array.strides + array.rank);
 }
 
-std::optional<double> softmax_loss_at(
-    std::uintptr_t logits, int logits_number, const Integers& shape, const MaybeIntegers& strides,
-    std::uintptr_t labels, int labels_number, const Integers& labels_shape,
-    const MaybeIntegers& labels_strides, const Place& class_weight, const Place& sample_weight,
-    double label_smoothing, std::optional<std::int64_t> ignore_index, double temperature,
-    std::optional<double> softcap, double z_loss, const char* reduction,
-    std::optional<double> normalizer, double upstream, const Place& upstream_rows,
-    std::uintptr_t losses, std::uintptr_t gradient, const MaybeIntegers& gradient_strides,
-    bool invalid_is_nan) {
+void write_number(const Array& to, double value) {
+    need(to.rank == 0 && (to.number == Number::float32 || to.number == Number::float64),
+         "result: not one float32 or float64");
+    if (to.number == Number::float32) {
+        *static_cast<float*>(to.data) = static_cast<float>(value);
+    } else {
+        *static_cast<double*>(to.data) = value;
+    }
+}
+
+std::optional<double> linear_loss_at(nb::handle exchange, nb::handle logits, nb::handle labels,
+                                     nb::handle weight, nb::handle sample_weight,
+                                     nb::handle upstream_rows, nb::handle result, nb::handle losses,
+                                     nb::handle gradient, bool is_softmax, std::int64_t axis,
+                                     double label_smoothing,
+                                     std::optional<std::int64_t> ignore_index, double temperature,
+                                     std::optional<double> softcap, double z_loss,
+                                     const char* reduction, std::optional<double> normalizer,
+                                     double upstream, bool invalid_is_nan) {
     LossCall call;
     Arrays arrays;
-    arrays.logits = array_at(logits, logits_number, shape, or_none(strides));
-    arrays.labels = array_at(labels, labels_number, labels_shape, or_none(labels_strides));
-    const int row_axes = arrays.logits.rank > 0 ? arrays.logits.rank - 1 : 0;
-    if (!set_call(call, arrays, sample_weight, ignore_index, reduction, normalizer, upstream,
-                  upstream_rows, losses, row_axes, gradient, gradient_strides)) {
-        return std::nullopt;
+    Reader read{exchange_of(exchange)};
+    call.logits = read(logits, arrays.logits);
+    call.labels = read(labels, arrays.labels);
+    (is_softmax ? call.class_weight : call.pos_weight) = read(weight, arrays.weight);
+    call.sample_weight = read(sample_weight, arrays.sample_weight);
+    call.upstream_rows = read(upstream_rows, arrays.upstream);
+    Array number;
+    const Array* to = read(result, number);
+    call.losses = read(losses, arrays.losses);
+    call.gradient = read(gradient, arrays.gradient);
+    if (read.has_failed || !set_reduction(call, reduction)) return std::nullopt;
+    const int rank = arrays.logits.rank;
+    if (!is_float(arrays.logits.number)) return std::nullopt;
+    if (is_softmax) {
+        if (rank == 0 || rank >= Rows::kMaxDimensions || axis < -rank || axis >= rank) {
+            return std::nullopt;
+        }
+        const int classes = static_cast<int>(axis < 0 ? axis + rank : axis);
+        // Arrays of the rank of the logits are looked at with the classes last.
+        for (Array* array : {&arrays.logits, &arrays.labels, &arrays.gradient}) {
+            const bool is_present = array != &arrays.gradient || call.gradient != nullptr;
+            if (is_present && array->rank == rank) move_to_end(*array, classes);
+        }
     }
-    call.class_weight = at_place(class_weight, arrays.weight);
     call.label_smoothing = label_smoothing;
+    call.has_ignored = ignore_index.has_value();
+    call.ignored = ignore_index.value_or(0);
     call.temperature = temperature;
     call.has_softcap = softcap.has_value();
     call.softcap = softcap.value_or(0);
     call.z_loss = z_loss;
+    call.normalizer = normalizer ? &*normalizer : nullptr;
+    call.upstream = upstream;
     call.invalid_is_nan = invalid_is_nan;
-    return answer_of(crossent::softmax_loss, call);
-}
-
-std::optional<double> sigmoid_loss_at(
-    std::uintptr_t logits, int logits_number, const Integers& shape, const MaybeIntegers& strides,
-    std::uintptr_t labels, int labels_number, const Integers& labels_shape,
-    const MaybeIntegers& labels_strides, const Place& pos_weight, const Place& sample_weight,
-    double label_smoothing, std::optional<std::int64_t> ignore_value, const char* reduction,
-    std::optional<double> normalizer, double upstream, const Place& upstream_rows,
-    std::uintptr_t losses, std::uintptr_t gradient, const MaybeIntegers& gradient_strides,
-    bool invalid_is_nan) {
-    LossCall call;
-    Arrays arrays;
-    arrays.logits = array_at(logits, logits_number, shape, or_none(strides));
-    arrays.labels = array_at(labels, labels_number, labels_shape, or_none(labels_strides));
-    if (!set_call(call, arrays, sample_weight, ignore_value, reduction, normalizer, upstream,
-                  upstream_rows, losses, arrays.logits.rank, gradient, gradient_strides)) {
-        return std::nullopt;
-    }
-    call.pos_weight = at_place(pos_weight, arrays.weight);
-    call.label_smoothing = label_smoothing;
-    call.invalid_is_nan = invalid_is_nan;
-    return answer_of(crossent::sigmoid_loss, call);
+    constexpr Loss of_softmax = crossent::softmax_loss, of_sigmoid = crossent::sigmoid_loss;
+    const std::optional<double> value = answer_of(is_softmax ? of_softmax : of_sigmoid, call);
+    if (value && to != nullptr) write_number(*to, *value);
+    return value;
 }
 
 void elementwise(const std::string& name, const In& x, bool x_bfloat16, const Out& out) {
@@ -465,7 +493,7 @@ void elementwise(const std::string& name, const In& x, bool x_bfloat16, const Ou
 }
 
 double exact_sum(const In& values, std::optional<double> divisor) {
-    const Number number = number_of(values, false);
+    const std::optional<Number> number = number_of(values.dtype());
     need(values.ndim() == 1 && (number == Number::float32 || number == Number::float64),
          "values: not a vector of float32 or float64");
     crossent::ExactSum sum;
@@ -549,26 +577,20 @@ NB_MODULE(_native, module) {
                "label_smoothing"_a, "ignore_value"_a.none(), "reduction"_a, "normalizer"_a.none(),
                "upstream"_a.none(), "losses"_a.none(), "gradient"_a.none(),
                "The sigmoid cross-entropy, reduced, and its gradient. None as in softmax_loss.");
-    module.def("softmax_loss_at", &softmax_loss_at, "logits"_a, "logits_number"_a, "shape"_a,
-               "strides"_a.none(), "labels"_a, "labels_number"_a, "labels_shape"_a,
-               "labels_strides"_a.none(), "class_weight"_a.none(), "sample_weight"_a.none(),
+    module.def("tensor_exchange", &tensor_exchange, "type"_a,
+               "What linear_loss_at reads tensors of this type by; None where there is nothing.");
+    module.def("linear_loss_at", &linear_loss_at, "exchange"_a.none(), "logits"_a, "labels"_a,
+               "weight"_a.none(), "sample_weight"_a.none(), "upstream_rows"_a.none(),
+               "result"_a.none(), "losses"_a.none(), "gradient"_a.none(), "is_softmax"_a, "axis"_a,
                "label_smoothing"_a, "ignore_index"_a.none(), "temperature"_a, "softcap"_a.none(),
-               "z_loss"_a, "reduction"_a, "normalizer"_a.none(), "upstream"_a,
-               "upstream_rows"_a.none(), "losses"_a, "gradient"_a, "gradient_strides"_a.none(),
-               "invalid_is_nan"_a,
-               "softmax_loss of arrays by address.\n\n"
-               "A number is its place in float32, float64, float16, bfloat16, bool, int8, int16, "
-               "int32, int64, uint8, uint16, uint32, uint64. Strides are in elements, None is C "
-               "order. Weights and upstream_rows are tuples of address, number, shape and "
-               "strides. Losses (C order) and gradient are absent at address 0. With "
-               "invalid_is_nan rows whose labels are invalid become NaN, and so does the value.");
-    module.def("sigmoid_loss_at", &sigmoid_loss_at, "logits"_a, "logits_number"_a, "shape"_a,
-               "strides"_a.none(), "labels"_a, "labels_number"_a, "labels_shape"_a,
-               "labels_strides"_a.none(), "pos_weight"_a.none(), "sample_weight"_a.none(),
-               "label_smoothing"_a, "ignore_value"_a.none(), "reduction"_a, "normalizer"_a.none(),
-               "upstream"_a, "upstream_rows"_a.none(), "losses"_a, "gradient"_a,
-               "gradient_strides"_a.none(), "invalid_is_nan"_a,
-               "sigmoid_loss of arrays by address, as in softmax_loss_at.");
+               "z_loss"_a, "reduction"_a, "normalizer"_a.none(), "upstream"_a, "invalid_is_nan"_a,
+               "softmax_loss or sigmoid_loss of tensors, the results too.\n\n"
+               "A tensor is read by the exchange, or is a tuple of address, number, shape and "
+               "strides in elements. A number is its place in float32, float64, float16, bfloat16, "
+               "bool, int8, int16, int32, int64, uint8, uint16, uint32, uint64. The value "
+               "goes to the result too; losses are in C order. With invalid_is_nan rows whose "
+               "labels are invalid become NaN, and so does "
+               "the value. None as in softmax_loss, also for tensors that no kernel reads.");
     module.def("elementwise", &elementwise, "name"_a, "x"_a, "x_bfloat16"_a, "out"_a,
                "sigmoid, log_sigmoid or softplus of every element.");
     module.def("exact_sum", &exact_sum, "values"_a, "divisor"_a.none(),

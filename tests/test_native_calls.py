@@ -29,16 +29,12 @@ REDUCTIONS = ["none", "sum", "mean", "mean_all"]
 WEIGHTS = [None, "float64", "float32", "float16", "int32", "uint8", "bool"]
 
 
-def form(array):
-    """Shape and strides in elements; None for C order."""
-    steps = tuple(stride // array.itemsize for stride in array.strides)
-    return array.shape, None if array.flags.c_contiguous else steps
-
-
 def place(array):
+    """Address, number, shape and strides in elements."""
     if array is None:
         return None
-    return array.ctypes.data, NUMBERS.index(array.dtype.name), *form(array)
+    steps = tuple(stride // array.itemsize for stride in array.strides)
+    return array.ctypes.data, NUMBERS.index(array.dtype.name), array.shape, steps
 
 
 def wide(logits):
@@ -60,12 +56,13 @@ class Case:
         self.temperature = options.pop("temperature", 1.0)
         self.softcap = options.pop("softcap", None)
         self.z_loss = options.pop("z_loss", 0.0)
+        self.axis = -1
         assert not options
         self.losses = np.full(logits.shape if sigmoid else logits.shape[:-1], 7.0, wide(logits))
         self.gradient = np.full(logits.shape, 7.0, logits.dtype)
 
     def scaling(self):
-        return () if self.sigmoid else (self.temperature, self.softcap, self.z_loss)
+        return self.temperature, self.softcap, self.z_loss
 
     def of_arrays(self):
         shape = self.losses.shape
@@ -78,21 +75,22 @@ class Case:
         loss = core.sigmoid_loss if self.sigmoid else core.softmax_loss
         value = loss(
             *(self.logits, False, self.labels, False, weight, sample_weight),
-            *(self.smoothing, self.ignored, *self.scaling(), self.reduction, self.normalizer),
+            *(self.smoothing, self.ignored, *(() if self.sigmoid else self.scaling())),
+            *(self.reduction, self.normalizer),
             self.upstream if self.rows is None else self.rows.astype("f8"),
             *(self.losses, self.gradient),
         )
         return self.results(value)
 
     def by_address(self, invalid_is_nan=False):
-        loss = core.sigmoid_loss_at if self.sigmoid else core.softmax_loss_at
-        value = loss(
-            *(*place(self.logits), *place(self.labels)),
-            *(place(self.weight), place(self.sample_weight)),
-            *(self.smoothing, self.ignored, *self.scaling(), self.reduction, self.normalizer),
-            *(self.upstream, place(self.rows), self.losses.ctypes.data),
-            *(self.gradient.ctypes.data, form(self.gradient)[1], invalid_is_nan),
+        tensors = self.logits, self.labels, self.weight, self.sample_weight, self.rows
+        result = np.full((), 7.0, wide(self.logits))
+        value = core.linear_loss_at(
+            *(None, *map(place, (*tensors, result, self.losses, self.gradient))),
+            *(not self.sigmoid, self.axis, self.smoothing, self.ignored, *self.scaling()),
+            *(self.reduction, self.normalizer, self.upstream, invalid_is_nan),
         )
+        assert_same_bits([result], [7.0 if value is None else value])
         return self.results(value)
 
     def results(self, value):
@@ -228,19 +226,48 @@ def test_places_that_do_not_fit_raise():
     case = Case(False, logits, ids, reduction="none", rows=np.ones(3))
     with pytest.raises(ValueError, match="upstream"):
         case.by_address()
-    start = logits.ctypes.data
-    after = (None, None, 0.0, None, 1.0, None, 0.0, "none", None, 1.0, None, 0, 0, None, False)
-    of_ids = place(ids)
-    with pytest.raises(ValueError, match="losses: absent"):
-        core.softmax_loss_at(start, 1, (4, 3), None, *of_ids, *after)
-    with pytest.raises(ValueError, match="number"):
-        core.softmax_loss_at(start, 13, (4, 3), None, *of_ids, *after)
-    with pytest.raises(ValueError, match="strides"):
-        core.softmax_loss_at(start, 1, (4, 3), (3,), *of_ids, *after)
-    with pytest.raises(ValueError, match="too many axes"):
-        core.softmax_loss_at(start, 1, (1,) * 33, None, *of_ids, *after)
+
+    def loss(*logits_and_labels):
+        after = None, None, None, None, None, None, True, -1, 0.0, None, 1.0, None, 0.0
+        return core.linear_loss_at(None, *logits_and_labels, *after, "none", None, 1.0, False)
+
+    start, of_ids = logits.ctypes.data, place(ids)
+    for match, wrong in (
+        ("losses: absent", place(logits)),
+        ("number", (start, 13, (4, 3), (3, 1))),
+        ("strides", (start, 1, (4, 3), (3,))),
+        ("too many axes", (start, 1, (1,) * 33, (1,) * 33)),
+        ("address, number, shape", (start, 1, (4, 3))),
+        ("negative", (start, 1, (-4, 3), (3, 1))),
+        ("exchange", logits),
+    ):
+        with pytest.raises(ValueError, match=match):
+            loss(wrong, of_ids)
+    with pytest.raises(ValueError, match="result"):
+        core.linear_loss_at(
+            *(None, place(logits), of_ids, None, None, None, of_ids, None, None),
+            *(True, -1, 0.0, None, 1.0, None, 0.0, "mean", None, 1.0, False),
+        )
     # Nothing to write: libraries give empty tensors the address 0.
-    assert core.softmax_loss_at(0, 1, (0, 3), None, 0, 8, (0,), None, *after) == 0
+    assert loss((0, 1, (0, 3), (3, 1)), (0, 8, (0,), (1,))) == 0
+
+
+def test_any_axis_may_be_that_of_the_classes():
+    rng = np.random.default_rng(15)
+    for soft in (False, True):
+        logits = rng.normal(0, 3, (4, 5, 6))
+        labels = rng.dirichlet(np.ones(6), (4, 5)) if soft else rng.integers(0, 6, (4, 5))
+        expected = Case(False, logits, labels).by_address()
+        for axis in (0, 1, 2, -3, -2):
+            case = Case(False, np.moveaxis(logits, -1, axis), labels)
+            if soft:
+                case.labels = np.moveaxis(labels, -1, axis)
+            case.axis, case.losses = axis, np.full((4, 5), 7.0)
+            value, losses, gradient = case.by_address()
+            assert_same_bits((value, losses, np.moveaxis(gradient, axis, -1)), expected)
+    for axis in (3, -4):
+        case.axis = axis
+        assert case.by_address()[0] is None
 
 
 # ---- invalid labels as NaN

@@ -644,6 +644,7 @@ def test_operators_are_as_pytorch_wants_them(reduction):
     weights = torch.rand(CLASSES), torch.rand(ROWS), None
     given = (logits.requires_grad_(), labels, *weights, *ARGUMENTS, reduction)
     opcheck(torch.ops.crossent.linear_loss.default, given)
+    opcheck(torch.ops.crossent.linear_loss_value.default, (logits.detach(), *given[1:]))
     upstream = torch.rand(ROWS if reduction == "none" else ())
     given = (upstream, logits.detach(), labels, *weights, *ARGUMENTS, reduction)
     opcheck(torch.ops.crossent.linear_loss_gradient.default, given)
@@ -871,6 +872,34 @@ def test_importing_crossent_imports_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize("axis", [-1, 0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_tensors_are_read_without_an_exchange_too(monkeypatch, dtype, axis):
+    """PyTorch before 2.10 has none."""
+    assert _torch_native._EXCHANGE is not None
+    logits, labels = torch.randn(CLASSES, CLASSES, 2).to(dtype).unbind(-1)
+    each = torch.rand(CLASSES)
+    for options in (
+        {"labels": labels.softmax(axis), "axis": axis, "reduction": "none"},
+        {"labels": torch.arange(CLASSES), "axis": axis, "class_weight": each},
+    ):
+        results = []
+        for exchange in (_torch_native._EXCHANGE, None):
+            monkeypatch.setattr(_torch_native, "_EXCHANGE", exchange)
+            upstream = each if "reduction" in options else None
+            results.append(
+                gradient_of(
+                    lambda x, options=options: xe.softmax_cross_entropy(logits=x, **options),
+                    logits,
+                    upstream=upstream,
+                )
+            )
+        for with_exchange, without in zip(*results, strict=True):
+            assert torch.equal(with_exchange, without)
+    with pytest.raises(xe.DTypeError, match="to_dense"):
+        softmax(logits.to_sparse(), labels)
+
+
 def test_unusual_arguments_get_the_usual_errors():
     logits, labels = data()
     for reduction in ("mean", "none"):
@@ -929,6 +958,48 @@ def test_an_exported_program_has_no_gradient_that_it_was_not_exported_with():
     loss = exported(x.clone().requires_grad_(), y, torch.ones(3, requires_grad=True))
     with pytest.raises(xe.ArgumentError, match="labels and weights must need no gradient"):
         loss.backward()
+
+
+def test_derivatives_of_an_exported_program():
+    """Its operator has no tangents, and gave 0 for one."""
+
+    class Model(torch.nn.Module):
+        def forward(self, x, y):
+            return softmax(x, y, label_smoothing=0.1)
+
+    logits, labels = data()
+    tangent = torch.randn_like(logits)
+    program = torch.export.export(Model(), (logits, labels)).module()
+
+    def of(f):
+        x = logits.clone().requires_grad_()
+        (first,) = torch.autograd.grad(f(x, labels), x, create_graph=True)
+        yield first.detach()
+        yield torch.autograd.grad(first.square().sum(), x)[0]
+        yield grad(f)(logits, labels)
+        yield vmap(grad(f), (0, None))(torch.stack([logits, tangent]), labels)
+        yield jvp(lambda x: f(x, labels), (logits,), (tangent,))[1]
+        yield hessian(f)(logits, labels)
+        with torch.autograd.forward_ad.dual_level():
+            dual = f(torch.autograd.forward_ad.make_dual(logits, tangent), labels)
+            yield torch.autograd.forward_ad.unpack_dual(dual).tangent
+
+    for ours, expected in zip(list(of(program)), list(of(Model())), strict=True):
+        assert expected.any()
+        assert_same(ours, expected)
+
+
+def test_a_compiled_program_without_gradient_calls_the_bare_operator(compiled):
+    graphs = []
+
+    def keep(graph, inputs):
+        graphs.append([node.target for node in graph.graph.nodes if node.op == "call_function"])
+        return graph.forward
+
+    logits, labels = data()
+    with torch.no_grad():
+        compiled(softmax, backend=keep)(logits.requires_grad_(), labels)
+    assert torch.ops.crossent.linear_loss_value in graphs[0]
 
 
 def test_inplace_leaves_a_view_of_a_parameter_alone():

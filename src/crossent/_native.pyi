@@ -65,15 +65,17 @@ def sigmoid_loss(logits: Annotated[NDArray, dict(writable=False)], logits_bfloat
     The sigmoid cross-entropy, reduced, and its gradient. None as in softmax_loss.
     """
 
-def softmax_loss_at(logits: int, logits_number: int, shape: tuple[int, ...], strides: tuple[int, ...] | None, labels: int, labels_number: int, labels_shape: tuple[int, ...], labels_strides: tuple[int, ...] | None, class_weight: tuple[int, int, tuple[int, ...], tuple[int, ...] | None] | None, sample_weight: tuple[int, int, tuple[int, ...], tuple[int, ...] | None] | None, label_smoothing: float, ignore_index: int | None, temperature: float, softcap: float | None, z_loss: float, reduction: str, normalizer: float | None, upstream: float, upstream_rows: tuple[int, int, tuple[int, ...], tuple[int, ...] | None] | None, losses: int, gradient: int, gradient_strides: tuple[int, ...] | None, invalid_is_nan: bool) -> float | None:
+def tensor_exchange(type: object) -> object:
     """
-    softmax_loss of arrays by address.
-
-    A number is its place in float32, float64, float16, bfloat16, bool, int8, int16, int32, int64, uint8, uint16, uint32, uint64. Strides are in elements, None is C order. Weights and upstream_rows are tuples of address, number, shape and strides. Losses (C order) and gradient are absent at address 0. With invalid_is_nan rows whose labels are invalid become NaN, and so does the value.
+    What linear_loss_at reads tensors of this type by; None where there is nothing.
     """
 
-def sigmoid_loss_at(logits: int, logits_number: int, shape: tuple[int, ...], strides: tuple[int, ...] | None, labels: int, labels_number: int, labels_shape: tuple[int, ...], labels_strides: tuple[int, ...] | None, pos_weight: tuple[int, int, tuple[int, ...], tuple[int, ...] | None] | None, sample_weight: tuple[int, int, tuple[int, ...], tuple[int, ...] | None] | None, label_smoothing: float, ignore_value: int | None, reduction: str, normalizer: float | None, upstream: float, upstream_rows: tuple[int, int, tuple[int, ...], tuple[int, ...] | None] | None, losses: int, gradient: int, gradient_strides: tuple[int, ...] | None, invalid_is_nan: bool) -> float | None:
-    """sigmoid_loss of arrays by address, as in softmax_loss_at."""
+def linear_loss_at(exchange: object | None, logits: object, labels: object, weight: object | None, sample_weight: object | None, upstream_rows: object | None, result: object | None, losses: object | None, gradient: object | None, is_softmax: bool, axis: int, label_smoothing: float, ignore_index: int | None, temperature: float, softcap: float | None, z_loss: float, reduction: str, normalizer: float | None, upstream: float, invalid_is_nan: bool) -> float | None:
+    """
+    softmax_loss or sigmoid_loss of tensors, the results too.
+
+    A tensor is read by the exchange, or is a tuple of address, number, shape and strides in elements. A number is its place in float32, float64, float16, bfloat16, bool, int8, int16, int32, int64, uint8, uint16, uint32, uint64. The value goes to the result too; losses are in C order. With invalid_is_nan rows whose labels are invalid become NaN, and so does the value. None as in softmax_loss, also for tensors that no kernel reads.
+    """
 
 def elementwise(name: str, x: Annotated[NDArray, dict(writable=False)], x_bfloat16: bool, out: NDArray) -> None:
     """sigmoid, log_sigmoid or softplus of every element."""

@@ -46,14 +46,19 @@ _NUMBERS = {
     torch.bool: 4,
     **{dtype: 5 + k for k, dtype in enumerate(_INTEGERS)},
 }
-_MOST_AXES = 31  # of logits in the kernels
+_MOST_AXES = 31  # of logits in the row statistics
 _PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
 
 # What a loss was asked for, beside its tensors: whether softmax, axis, label_smoothing,
 # ignore_index, temperature, softcap, z_loss, reduction. A tuple, because operators take no more.
 _Options = tuple[bool, int, float, int | None, float, float | None, float, str]
 
+# How the call reads tensors; None in PyTorch before 2.10: there it gets their places.
+_EXCHANGE = native.core and native.core.tensor_exchange(torch.Tensor)
+
 _threads = 0
+# By the dtype of the logits. Made when they are needed: whoever imports may fake all tensors.
+_number_like: dict[Any, Any] = {}
 
 
 def fused_softmax_loss(
@@ -119,29 +124,26 @@ def _fused(
     if torch.compiler.is_compiling():
         return _compiled(logits, labels, weight, sample_weight, normalizer, options)
     tensors = logits, labels, weight, sample_weight
-    if native.core is None or is_watched() or not _takes(tensors, options):
+    if native.core is None or is_watched() or not _takes(tensors, options[1]):
         return None
     normalizer = None if normalizer is None else _number(normalizer)
     differentiate = _C.is_grad_enabled() and _differentiate(*tensors)
     if differentiate is None:
         return None
-    reduction = options[-1]
-    dtype = _result_dtype(logits)
-    losses: Any = None
     gradient: Any = None
-    if reduction == "none":
-        losses = torch.empty(_rows(logits.shape, options), dtype=dtype, device=_CPU)
-    elif differentiate:
-        gradient = torch.empty_like(logits) if request is None else _overwritten(logits)
-    value = _call(tensors, normalizer, options, 1.0, losses, gradient)
-    if value is None:
+    if options[-1] == "none":
+        result = _new_losses(logits, options)
+    else:
+        result = _new_number(logits.dtype)
+        if differentiate:
+            gradient = torch.empty_like(logits) if request is None else _overwritten(logits)
+    if not _call(tensors, normalizer, options, 1.0, result, gradient):
         return None
-    if differentiate and gradient is logits:  # autograd will tell whoever needs them as they were
+    if not differentiate:
+        return result
+    if gradient is logits:  # autograd will tell whoever needs them as they were
         torch.autograd.graph.increment_version(logits)
-    if differentiate:
-        result = value if losses is None else losses
-        return _apply(logits, (tensors, normalizer, options, result, gradient, dtype))
-    return torch.scalar_tensor(value, dtype=dtype, device=_CPU) if losses is None else losses
+    return _apply(logits, (tensors, normalizer, options, result, gradient))
 
 
 def _number(normalizer: Any) -> float:
@@ -151,20 +153,15 @@ def _number(normalizer: Any) -> float:
     return float(normalizer) if type(normalizer) in (float, int) else math.nan
 
 
-def _takes(tensors: tuple[Any, Any, Any, Any], options: _Options) -> bool:
+def _takes(tensors: tuple[Any, Any, Any, Any], axis: Any) -> bool:
     """Whether the call may look at these; it sees by itself whether they fit."""
-    logits, labels, weight, sample_weight = tensors
-    axis, rank = options[1], logits.ndim
-    return (
-        is_plain(logits)
-        and is_plain(labels)
-        and (weight is None or is_plain(weight))
-        and (sample_weight is None or is_plain(sample_weight))
-        and logits.is_floating_point()
-        and (rank > 0 or not options[0])
-        and all(t is None or t.ndim <= _MOST_AXES for t in tensors)
-        and (axis == -1 or (type(axis) is int and -rank <= axis < rank))
-    )
+    for tensor in tensors:
+        if tensor is not None and (type(tensor) not in _PLAIN_TYPES or tensor.is_neg()):
+            return False
+    logits = tensors[0]
+    if axis != -1 and not (type(axis) is int and -logits.ndim <= axis < logits.ndim):
+        return False
+    return bool(logits.is_cpu)
 
 
 def _differentiate(logits: Any, *others: Any) -> bool | None:
@@ -180,13 +177,11 @@ class _FusedLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Any, computed: Any) -> Any:
-        tensors, ctx.normalizer, ctx.options, result, gradient, dtype = computed
+        tensors, ctx.normalizer, ctx.options, result, gradient = computed
         # The gradient too, so that checkpointing can drop it and offloading can move it.
         ctx.save_for_backward(*tensors, gradient)
         ctx.is_fresh = gradient is not None
         ctx.is_inplace = gradient is logits
-        if type(result) is float:
-            return torch.scalar_tensor(result, dtype=dtype, device=_CPU)
         return result
 
     @staticmethod
@@ -270,79 +265,40 @@ def _call(
     normalizer: float | None,
     options: _Options,
     upstream: Any,
-    losses: Any,
+    result: Any,
     gradient: Any,
     *,
     invalid_is_nan: bool = False,
-) -> float | None:
-    """The native call; None where an argument is not what the loss allows."""
-    is_softmax, axis, smoothing, ignore_index, temperature, softcap, z_loss, reduction = options
-    logits, labels, weight, sample_weight = tensors
+) -> bool:
+    """The native call, which writes to result and gradient where they are wanted.
+
+    False where an argument is not what the loss allows.
+    """
+    ignore_index = options[3]
     if ignore_index is not None and not (type(ignore_index) is int and _fits_int64(ignore_index)):
-        return None
+        return False
     _follow_threads()
-    shape, labels_shape = logits.shape, labels.shape
-    strides = None if logits.is_contiguous() else logits.stride()
-    labels_strides = None if labels.is_contiguous() else labels.stride()
-    into = None if gradient is None or gradient.is_contiguous() else gradient.stride()
-    rank = len(shape)
-    if axis != -1 and axis != rank - 1:
-        if type(axis) is not int or not -rank <= axis < rank:
-            return None
-        # Arrays of the shape of the logits are looked at with the classes last.
-        strides, into = (
-            strides or logits.stride(),
-            None if gradient is None else into or gradient.stride(),
-        )
-        if len(labels_shape) == rank:
-            labels_strides = _last(labels_strides or labels.stride(), axis)
-            labels_shape = _last(labels_shape, axis)
-        shape, strides, into = _last(shape, axis), _last(strides, axis), into and _last(into, axis)
-    rows = None
+    value, losses, rows = result, None, None
+    if options[-1] == "none":
+        value, losses = None, result
     if type(upstream) is not float:
-        if reduction == "none":
-            upstream, rows = 1.0, _place(upstream)
-        else:
+        if losses is None:
             upstream = upstream.item()
-    places = (
-        logits.data_ptr(),
-        _NUMBERS[logits.dtype],
-        shape,
-        strides,
-        labels.data_ptr(),
-        _NUMBERS[labels.dtype],
-        labels_shape,
-        labels_strides,
-        None if weight is None else _place(weight),
-        None if sample_weight is None else _place(sample_weight),
-        smoothing,
-        ignore_index,
+        else:
+            upstream, rows = 1.0, upstream
+    arrays: tuple[Any, ...] = (*tensors, rows, value, losses, gradient)
+    if _EXCHANGE is None:
+        if not all(array is None or is_plain(array) for array in arrays):
+            return False
+        arrays = tuple(None if array is None else _place(array) for array in arrays)
+    answer = native.core.linear_loss_at(
+        _EXCHANGE, *arrays, *options, normalizer, upstream, invalid_is_nan
     )
-    results = (
-        reduction,
-        normalizer,
-        upstream,
-        rows,
-        0 if losses is None else losses.data_ptr(),
-        0 if gradient is None else gradient.data_ptr(),
-        into,
-        invalid_is_nan,
-    )
-    value: float | None
-    if is_softmax:
-        value = native.core.softmax_loss_at(*places, temperature, softcap, z_loss, *results)
-    else:
-        value = native.core.sigmoid_loss_at(*places, *results)
-    return value
+    return answer is not None
 
 
 def _place(tensor: Any) -> tuple[int, int, Any, Any]:
     return tensor.data_ptr(), _NUMBERS[tensor.dtype], tensor.shape, tensor.stride()
-
-
-def _last(of_axes: Any, axis: int) -> Any:
-    """Shape or strides with the class axis moved to the end."""
-    return (*of_axes[:axis], *of_axes[axis % len(of_axes) + 1 :], of_axes[axis])
 
 
 def _fits_int64(number: int) -> bool:
@@ -372,18 +328,31 @@ def _gradient(
     invalid_is_nan: bool = False,
 ) -> Any:
     """The gradient in the logits, in new memory unless some is given; None as in `_call`."""
-    logits, losses = tensors[0], None
+    logits = tensors[0]
     gradient = torch.empty_like(logits) if into is None else into
-    if options[0] and options[-1] == "none":  # the kernel wants a place for the losses
-        losses = torch.empty(_rows(logits.shape, options), dtype=_result_dtype(logits), device=_CPU)
-    value = _call(
-        tensors, normalizer, options, upstream, losses, gradient, invalid_is_nan=invalid_is_nan
+    # The kernel wants a place for the losses.
+    result = _new_losses(logits, options) if options[-1] == "none" else None
+    is_done = _call(
+        tensors, normalizer, options, upstream, result, gradient, invalid_is_nan=invalid_is_nan
     )
-    return None if value is None else gradient
+    return gradient if is_done else None
 
 
-def _result_dtype(logits: Any) -> Any:
-    return torch.float64 if logits.dtype is torch.float64 else torch.float32
+def _result_dtype(dtype: Any) -> Any:
+    return torch.float64 if dtype is torch.float64 else torch.float32
+
+
+def _new_losses(logits: Any, options: _Options) -> Any:
+    shape = _rows(logits.shape, options)
+    return torch.empty(shape, dtype=_result_dtype(logits.dtype), device=_CPU)
+
+
+def _new_number(dtype: Any) -> Any:
+    """A tensor for the value of a loss of logits of that dtype."""
+    like = _number_like.get(dtype)
+    if like is None:
+        like = _number_like[dtype] = torch.zeros((), dtype=_result_dtype(dtype), device=_CPU)
+    return torch.empty_like(like)  # half the time of torch.empty
 
 
 def _overwritten(logits: Any) -> Any:
@@ -565,9 +534,11 @@ def _compiled(
         if not (isinstance(normalizer, torch.Tensor) and normalizer.ndim == 0):
             return None
         normalizer = normalizer.detach()
-    return torch.ops.crossent.linear_loss(
-        logits, labels, weight, sample_weight, normalizer, *options
-    )
+    operators = torch.ops.crossent
+    # An exported program may be differentiated later.
+    is_differentiable = _C.is_grad_enabled() or torch.compiler.is_exporting()
+    operator = operators.linear_loss if is_differentiable else operators.linear_loss_value
+    return operator(logits, labels, weight, sample_weight, normalizer, *options)
 
 
 def _as_tensor(number: float | None) -> Any:
@@ -620,67 +591,32 @@ def _broadcasts(shape: Any, rows: Any) -> bool:
     return len(shape) <= len(rows) and all(n in (1, m) for n, m in zip(shape, rows, strict=False))
 
 
-@torch.library.custom_op("crossent::linear_loss", mutates_args=(), device_types="cpu")
-def _linear_loss(
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    weight: torch.Tensor | None,
-    sample_weight: torch.Tensor | None,
-    normalizer: torch.Tensor | None,
-    is_softmax: bool,
-    axis: int,
-    label_smoothing: float,
-    ignore_index: int | None,
-    temperature: float,
-    softcap: float | None,
-    z_loss: float,
-    reduction: str,
-) -> torch.Tensor:
-    options = (
-        *(is_softmax, axis, label_smoothing, ignore_index),
-        *(temperature, softcap, z_loss, reduction),
-    )
-    dtype = _result_dtype(logits)
-    losses = None
-    if reduction == "none":
-        losses = torch.empty(_rows(logits.shape, options), dtype=dtype, device=_CPU)
-    tensors = logits, labels, weight, sample_weight
-    divisor = None if normalizer is None else normalizer.item()
-    is_checked = os.environ.get("CROSSENT_CHECK") == "1"
-    value = _call(tensors, divisor, options, 1.0, losses, None, invalid_is_nan=not is_checked)
-    if value is None and is_checked:
-        _general_loss(tensors, divisor, options)  # says what is wrong
-    value = _answer(value)
-    return torch.scalar_tensor(value, dtype=dtype, device=_CPU) if losses is None else losses
+# Of all operators. Without defaults, which Inductor would write out as keywords: they are slow.
+_PARAMETERS = (
+    "Tensor logits, Tensor labels, Tensor? weight, Tensor? sample_weight, Tensor? normalizer, "
+    "bool is_softmax, SymInt axis, float label_smoothing, SymInt? ignore_index, "
+    "float temperature, float? softcap, float z_loss, str reduction"
+)
 
 
-@torch.library.custom_op("crossent::linear_loss_gradient", mutates_args=(), device_types="cpu")
-def _linear_loss_gradient(
-    upstream: torch.Tensor,
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    weight: torch.Tensor | None,
-    sample_weight: torch.Tensor | None,
-    normalizer: torch.Tensor | None,
-    is_softmax: bool,
-    axis: int,
-    label_smoothing: float,
-    ignore_index: int | None,
-    temperature: float,
-    softcap: float | None,
-    z_loss: float,
-    reduction: str,
-) -> torch.Tensor:
-    options = (
-        *(is_softmax, axis, label_smoothing, ignore_index),
-        *(temperature, softcap, z_loss, reduction),
-    )
-    tensors = logits, labels, weight, sample_weight
+def _linear_loss(*arguments: Any) -> Any:
+    tensors, normalizer, options = arguments[:4], arguments[4], arguments[5:]
     divisor = None if normalizer is None else normalizer.item()
-    gradient: torch.Tensor = _answer(
-        _gradient(tensors, divisor, options, upstream, invalid_is_nan=True)
-    )
-    return gradient
+    is_none = options[-1] == "none"
+    logits = tensors[0]
+    result = _new_losses(logits, options) if is_none else _new_number(logits.dtype)
+    if not _call(tensors, divisor, options, 1.0, result, None):
+        if os.environ.get("CROSSENT_CHECK") == "1":
+            _general_loss(tensors, divisor, options)  # says what is wrong
+        is_done = _call(tensors, divisor, options, 1.0, result, None, invalid_is_nan=True)
+        return _answer(result if is_done else None)
+    return result
+
+
+def _linear_loss_gradient(upstream: Any, *arguments: Any) -> Any:
+    tensors, normalizer, options = arguments[:4], arguments[4], arguments[5:]
+    divisor = None if normalizer is None else normalizer.item()
+    return _answer(_gradient(tensors, divisor, options, upstream, invalid_is_nan=True))
 
 
 def _answer(of_kernel: Any) -> Any:
@@ -689,32 +625,63 @@ def _answer(of_kernel: Any) -> Any:
     return of_kernel
 
 
-@_linear_loss.register_fake
-def _(logits: Any, *arguments: Any) -> Any:
+def _fake_loss(logits: Any, *arguments: Any) -> Any:
     options = arguments[4:]
     rows = _rows(logits.shape, options) if options[-1] == "none" else ()
-    dtype = _result_dtype(logits)
-    return logits.new_empty(rows, dtype=dtype)
+    return logits.new_empty(rows, dtype=_result_dtype(logits.dtype))
 
 
-@_linear_loss_gradient.register_fake
-def _(upstream: Any, logits: Any, *arguments: Any) -> Any:
+def _fake_gradient(upstream: Any, logits: Any, *arguments: Any) -> Any:
     return torch.empty_like(logits)
 
 
-def _keep(ctx: Any, inputs: Any, output: Any) -> None:
-    tensors, ctx.options = inputs[:5], inputs[5:]
-    ctx.save_for_backward(*tensors)
+class _OperatorLoss(torch.autograd.Function):
+    """`linear_loss` for autograd, which a compiler follows down to the other two operators."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Any:
+        ctx.save_for_backward(*arguments[:5])
+        ctx.options = arguments[5:]
+        return torch.ops.crossent.linear_loss_value(*arguments)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Any) -> Any:
+        if any(ctx.needs_input_grad[1:4]):
+            raise ArgumentError(
+                "labels and weights must need no gradient in a program that was exported without; "
+                "got some that do. Export it with tensors that require one."
+            )
+        *tensors, normalizer = ctx.saved_tensors
+        if _C.is_grad_enabled():
+            gradient = _differentiable_gradient(tensors, normalizer, ctx.options, upstream)
+        else:
+            gradient = torch.ops.crossent.linear_loss_gradient(
+                upstream, *tensors, normalizer, *ctx.options
+            )
+        return (gradient, *[None] * (4 + len(ctx.options)))
 
 
-def _pull(ctx: Any, upstream: Any) -> Any:
-    if any(ctx.needs_input_grad[1:4]):
-        raise ArgumentError(
-            "labels and weights must need no gradient in a program that was exported without; got "
-            "some that do. Export it with tensors that require one."
-        )
-    gradient = torch.ops.crossent.linear_loss_gradient(upstream, *ctx.saved_tensors, *ctx.options)
-    return (gradient, *[None] * (4 + len(ctx.options)))
+def _differentiable_loss(*arguments: Any) -> Any:
+    # Transforms of an exported program, which a function would keep from it.
+    if forward_ad._current_level >= 0 or _C._are_functorch_transforms_active():
+        return _general_loss(arguments[:4], arguments[4], arguments[5:])
+    apply: Any = _OperatorLoss.apply
+    return apply(*arguments)
 
 
-_linear_loss.register_autograd(_pull, setup_context=_keep)
+# Not torch.library.custom_op, which doubles what a call costs. And a kernel for autograd only where
+# it is needed: a program that is compiled already goes through it at each call.
+_make_library: Any = torch.library.Library
+_library = _make_library("crossent", "DEF")
+for _name, _parameters, _kernel, _fake in (
+    ("linear_loss", _PARAMETERS, _linear_loss, _fake_loss),
+    ("linear_loss_value", _PARAMETERS, _linear_loss, _fake_loss),
+    (
+        *("linear_loss_gradient", "Tensor upstream, " + _PARAMETERS),
+        *(_linear_loss_gradient, _fake_gradient),
+    ),
+):
+    _library.define(f"{_name}({_parameters}) -> Tensor", tags=torch.Tag.pt2_compliant_tag)
+    _library.impl(_name, _kernel, "CPU")
+    torch.library.register_fake(f"crossent::{_name}", _fake, lib=_library)
+_library.impl("linear_loss", _differentiable_loss, "Autograd")
