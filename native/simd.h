@@ -8,7 +8,7 @@
 //
 // max(a, b) returns b where either is NaN: max(limit, x) lets a NaN in x through, max(x, peak)
 // leaves it out of the peak. lookup(table, k) reads entry (k mod K): the integer is in the low bits
-// of k. Sets without a permutation of lanes have K = 1, and a longer polynomial instead.
+// of k. Doubles in short vectors have K = 1, and a longer polynomial instead.
 #pragma once
 
 #include <math.h>
@@ -381,7 +381,7 @@ typedef float floats2 __attribute__((vector_size(8)));
 struct Vf {
     typedef float T;
     typedef floats4 vec;
-    enum { W = 4, K = 1, LogK = 0 };
+    enum { W = 4, K = 4, LogK = 2 };
     CROSSENT_INLINE vec set(float x) { return (vec){x, x, x, x}; }
     CROSSENT_INLINE vec load(const float* p) {
         vec x;
@@ -433,7 +433,24 @@ struct Vf {
     CROSSENT_INLINE unsigned equal_lanes(vec a, vec b) { return mask(a == b); }
     CROSSENT_INLINE unsigned lanes_above(vec a, vec b) { return mask(a > b); }
     CROSSENT_INLINE vec zero_where_equal(vec a, vec b, vec x) { return (vec)((ints4)x & (a != b)); }
-    CROSSENT_INLINE vec lookup(vec table, vec) { return table; }
+    // By bytes: number i of the table is its bytes 4 i to 4 i + 3.
+#if defined(__SSSE3__)
+    CROSSENT_INLINE vec lookup(vec table, vec k) {
+        const words4 places = {0, 0x04040404, 0x08080808, 0x0c0c0c0c};
+        const __m128i first = _mm_shuffle_epi8((__m128i)(((words4)k & 3) << 2), (__m128i)places);
+        return (vec)_mm_shuffle_epi8((__m128i)table, (__m128i)((words4)first + 0x03020100));
+    }
+#elif defined(__aarch64__)
+    CROSSENT_INLINE vec lookup(vec table, vec k) {
+        const words4 bytes = ((words4)k & 3) * 0x04040404 + 0x03020100;
+        return (vec)vqtbl1q_u8((uint8x16_t)table, (uint8x16_t)bytes);
+    }
+#else
+    CROSSENT_INLINE vec lookup(vec table, vec k) {
+        const words4 i = (words4)k & 3;
+        return (vec){table[i[0]], table[i[1]], table[i[2]], table[i[3]]};
+    }
+#endif
     template <int shift>
     CROSSENT_INLINE vec add_exponent(vec a, vec k) {
         return (vec)((words4)a + ((words4)k << shift));

@@ -59,12 +59,11 @@ printf '#!/bin/sh\nexec $emulator \"%s\" \"\$@\"\n' \"\$2.$target\" > \"\$2\"
 chmod +x \"\$2\""
 
 echo "building and installing into $folder ..."
-CXXFLAGS="-Werror -idirafter $folder/root/usr/include" \
-    CMAKE_ARGS="-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
--DCMAKE_CXX_COMPILER=$target-g++" \
-    "${PYTHON:-python3}" -m pip --python "$folder/bin/python" --disable-pip-version-check --quiet --quiet \
-    install ".[test]"
+system="-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64"
+CMAKE_ARGS="$system -DCMAKE_CXX_COMPILER=$target-g++" \
+    CXXFLAGS="-Werror -idirafter $folder/root/usr/include" \
+    "${PYTHON:-python3}" -m pip --python "$folder/bin/python" --disable-pip-version-check \
+    --quiet --quiet install ".[test]"
 "$folder/bin/python" -m crossent doctor
 
-# Without what needs gigabytes of memory or the sanitizers, and without timings.
 CC=$target-gcc CXX="$folder/bin/c++" exec "$folder/bin/python" -m pytest -p no:cacheprovider "$@"
