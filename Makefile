@@ -28,7 +28,7 @@ PIP := -m pip --disable-pip-version-check --quiet --quiet
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-core-313 check wheel bench bench-check docs mutants venv clean
+.PHONY: help demo test test-core-313 check wheel bench bench-check docs mutants arm64 venv clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1|\2/p' $(firstword $(MAKEFILE_LIST)) \
@@ -63,10 +63,13 @@ docs: $(VENV)/.installed-dev ## write again what is generated
 mutants: $(VENV)/.installed-dev ## put faults into the code and count those that the tests find
 	$(BIN)/python tests/mutants.py
 
+arm64: $(VENV)/.created ## cross-compile the core for arm64 and test it, emulated (needs Debian, qemu, a compiler)
+	PYTHON=$(BIN)/python tests/arm64.sh .venv-arm64 -q -n 2 -m "not slow" $(patsubst %,tests/test_%.py,$(ARM64_TESTS))
+
 venv: $(VENV)/.installed-dev ## only make .venv, with all that development needs
 
 clean: ## remove all that was built
-	rm -rf .venv .venv-demo $(VENV313) dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-demo .venv-arm64 $(VENV313) dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.created:

@@ -47,7 +47,8 @@ CROSSENT_INLINE Vf::vec exp_table(Vf) {
                                0x1.eap-1f, 0x1.ebp-1f, 0x1.efp-1f, 0x1.f6p-1f};
     return Vf::load(t);
 #else
-    return Vf::set(1);
+    static const float t[4] = {0x1.0p+0f, 0x1.fp-1f, 0x1.eap-1f, 0x1.efp-1f};
+    return Vf::load(t);
 #endif
 }
 
@@ -77,7 +78,8 @@ CROSSENT_INLINE Vf::vec exp_table_rest() {
         0x1.c00c4p-14f, -0x1.01998ap-11f, -0x1.188ff2p-10f, -0x1.13a2c6p-10f};
     return Vf::load(rest);
 #else
-    return Vf::set(0);
+    static const float rest[4] = {0.0f, 0x1.789472p-10f, 0x1.c00c4p-14f, -0x1.188ff2p-10f};
+    return Vf::load(rest);
 #endif
 }
 
@@ -131,11 +133,8 @@ CROSSENT_INLINE Vf::vec exp_minus_one(Vf::vec r) {
 #elif defined(__AVX2__)  // R = 0.0433
     const Vf::vec q =
         Vf::fma(r, Vf::fma(r, Vf::set(1 / 24.0f), Vf::set(0.166680815f)), Vf::set(0.5f));
-#else                    // R = 0.3466
-    Vf::vec q = Vf::set(1 / 5040.0f);
-    q = Vf::fma(r, q, Vf::set(0.0013913558f));
-    q = Vf::fma(r, q, Vf::set(1 / 120.0f));
-    q = Vf::fma(r, q, Vf::set(1 / 24.0f));
+#else                    // R = 0.0866
+    Vf::vec q = Vf::fma(r, Vf::set(1 / 120.0f), Vf::set(0.04167530f));
     q = Vf::fma(r, q, Vf::set(1 / 6.0f));
     q = Vf::fma(r, q, Vf::set(0.5f));
 #endif
@@ -218,7 +217,7 @@ CROSSENT_INLINE void exp_terms(const ExpVectors<V>& e, typename V::vec x, typena
     const typename V::vec magic = V::set(rounding_constant(V()));
     const typename V::vec k = V::fma(x, V::set(typename V::T(1.4426950408889634)), magic);
     typename V::vec r = reduced(V::sub(k, magic), x);
-    if (V::K > 1 && sizeof(typename V::T) == 4) r = V::add(r, V::lookup(e.rest, k));
+    if (sizeof(typename V::T) == 4) r = V::add(r, V::lookup(e.rest, k));
     *t = V::template add_exponent<ExpFormat<V>::MantissaBits - V::LogK>(V::lookup(e.table, k), k);
     *p = exp_minus_one(r);
 }

@@ -8,7 +8,7 @@
 //
 // max(a, b) returns b where either is NaN: max(limit, x) lets a NaN in x through, max(x, peak)
 // leaves it out of the peak. lookup(table, k) reads entry (k mod K): the integer is in the low bits
-// of k. Sets without a permutation of lanes have K = 1, and a longer polynomial instead.
+// of k. Doubles in short vectors have K = 1, and a longer polynomial instead.
 #pragma once
 
 #include <math.h>
@@ -62,16 +62,6 @@ CROSSENT_INLINE float widened(float x) { return x; }
 CROSSENT_INLINE double widened(double x) { return x; }
 CROSSENT_INLINE float widened(bfloat_bits x) { return float_of_bits(uint32_t(x.bits) << 16); }
 
-CROSSENT_INLINE float widened(half_bits x) {
-    const uint32_t sign = uint32_t(x & 0x8000) << 16, rest = x & 0x7fff;
-    if (rest >= 0x7c00) {  // infinity or NaN
-        return float_of_bits(sign | 0x7f800000 | (rest & 0x3ff) << 13);
-    }
-    // The exponent is corrected by a multiplication, which also normalises subnormals.
-    const float magnitude = float_of_bits(rest << 13) * 0x1p112f;
-    return float_of_bits(sign | bits_of_float(magnitude));
-}
-
 CROSSENT_INLINE void narrow(float x, float* to) { *to = x; }
 CROSSENT_INLINE void narrow(double x, double* to) { *to = x; }
 
@@ -80,6 +70,32 @@ CROSSENT_INLINE void narrow(float x, bfloat_bits* to) {
     // To nearest, ties to even; a NaN keeps its quiet bit and must not carry into infinity.
     to->bits =
         x != x ? uint16_t(bits >> 16 | 0x40) : uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+#if defined(__aarch64__)
+
+// One instruction each.
+CROSSENT_INLINE float widened(half_bits x) {
+    __fp16 half;
+    memcpy(&half, &x, sizeof half);
+    return half;
+}
+
+CROSSENT_INLINE void narrow(float x, half_bits* to) {
+    const __fp16 half = x;
+    memcpy(to, &half, sizeof half);
+}
+
+#else
+
+CROSSENT_INLINE float widened(half_bits x) {
+    const uint32_t sign = uint32_t(x & 0x8000) << 16, rest = x & 0x7fff;
+    if (rest >= 0x7c00) {  // infinity or NaN
+        return float_of_bits(sign | 0x7f800000 | (rest & 0x3ff) << 13);
+    }
+    // The exponent is corrected by a multiplication, which also normalises subnormals.
+    const float magnitude = float_of_bits(rest << 13) * 0x1p112f;
+    return float_of_bits(sign | bits_of_float(magnitude));
 }
 
 CROSSENT_INLINE void narrow(float x, half_bits* to) {
@@ -95,6 +111,8 @@ CROSSENT_INLINE void narrow(float x, half_bits* to) {
         *to = uint16_t(sign | (rest - 0x38000000 + 0xfff + (rest >> 13 & 1)) >> 13);
     }
 }
+
+#endif
 
 // ---- vectors
 
@@ -363,15 +381,12 @@ typedef float floats2 __attribute__((vector_size(8)));
 struct Vf {
     typedef float T;
     typedef floats4 vec;
-    enum { W = 4, K = 1, LogK = 0 };
+    enum { W = 4, K = 4, LogK = 2 };
     CROSSENT_INLINE vec set(float x) { return (vec){x, x, x, x}; }
     CROSSENT_INLINE vec load(const float* p) {
         vec x;
         memcpy(&x, p, sizeof x);
         return x;
-    }
-    CROSSENT_INLINE vec load(const half_bits* p) {
-        return (vec){widened(p[0]), widened(p[1]), widened(p[2]), widened(p[3])};
     }
     CROSSENT_INLINE vec load(const bfloat_bits* p) {
         return (vec){widened(p[0]), widened(p[1]), widened(p[2]), widened(p[3])};
@@ -393,9 +408,18 @@ struct Vf {
         store(p, x);
     }
 #if defined(__aarch64__)
+    CROSSENT_INLINE vec load(const half_bits* p) {
+        return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+    }
+    CROSSENT_INLINE void store(half_bits* p, vec x) {
+        vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(x)));
+    }
     CROSSENT_INLINE vec fma(vec a, vec b, vec c) { return vfmaq_f32(c, a, b); }
     CROSSENT_INLINE vec fnma(vec a, vec b, vec c) { return vfmsq_f32(c, a, b); }
 #else
+    CROSSENT_INLINE vec load(const half_bits* p) {
+        return (vec){widened(p[0]), widened(p[1]), widened(p[2]), widened(p[3])};
+    }
     CROSSENT_INLINE vec fma(vec a, vec b, vec c) { return a * b + c; }
     CROSSENT_INLINE vec fnma(vec a, vec b, vec c) { return c - a * b; }
 #endif
@@ -409,7 +433,24 @@ struct Vf {
     CROSSENT_INLINE unsigned equal_lanes(vec a, vec b) { return mask(a == b); }
     CROSSENT_INLINE unsigned lanes_above(vec a, vec b) { return mask(a > b); }
     CROSSENT_INLINE vec zero_where_equal(vec a, vec b, vec x) { return (vec)((ints4)x & (a != b)); }
-    CROSSENT_INLINE vec lookup(vec table, vec) { return table; }
+    // By bytes: number i of the table is its bytes 4 i to 4 i + 3.
+#if defined(__SSSE3__)
+    CROSSENT_INLINE vec lookup(vec table, vec k) {
+        const words4 places = {0, 0x04040404, 0x08080808, 0x0c0c0c0c};
+        const __m128i first = _mm_shuffle_epi8((__m128i)(((words4)k & 3) << 2), (__m128i)places);
+        return (vec)_mm_shuffle_epi8((__m128i)table, (__m128i)((words4)first + 0x03020100));
+    }
+#elif defined(__aarch64__)
+    CROSSENT_INLINE vec lookup(vec table, vec k) {
+        const words4 bytes = ((words4)k & 3) * 0x04040404 + 0x03020100;
+        return (vec)vqtbl1q_u8((uint8x16_t)table, (uint8x16_t)bytes);
+    }
+#else
+    CROSSENT_INLINE vec lookup(vec table, vec k) {
+        const words4 i = (words4)k & 3;
+        return (vec){table[i[0]], table[i[1]], table[i[2]], table[i[3]]};
+    }
+#endif
     template <int shift>
     CROSSENT_INLINE vec add_exponent(vec a, vec k) {
         return (vec)((words4)a + ((words4)k << shift));

@@ -352,9 +352,7 @@ static __attribute__((noinline)) double refined(const X* x, int64_t n, const Blo
     double exact = own;
     Lanes lanes_again;
     bool any = false;
-    // Without a table a term errs by up to an ulp of float32, and equal terms err alike. From S = 1
-    // on that is a third of an ulp of nll, and below it every lane is summed again.
-    const double least = V::K == 1 && rest < 1 ? 0 : rest / 16;
+    const double least = rest / 16;
     ExpReference<V> reference = {0, 0};
     double scale = 0;
     for (int64_t b = 0; b < count; ++b) {

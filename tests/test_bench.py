@@ -475,6 +475,5 @@ def test_callgrind_counts_each_kernel_by_itself(modules):
     assert list(counts) == list(modules.instructions.kernels())
     assert min(counts.values()) > 10_000
     rows, row = (counts[f"ids, float32, {shape}, loss"] for shape in ("64x1000", "1x150000"))
-    # 150,000 logits beside 64,000, where x86-64-v2 sums the confident rows again.
-    assert (1.4 if instruction_set == "x86-64-v2" else 1.3) < row / rows < 2.7
+    assert 1.3 < row / rows < 2.7  # 150,000 logits beside 64,000, of which short rows cost more
     assert counts["ids, float32, 64x1000, loss + gradient"] > rows

@@ -36,7 +36,10 @@ SANITIZERS = {"tsan": "thread", "asan-ubsan": "address,undefined"}
 OF_SANITIZERS = {"TSAN_OPTIONS": "atexit_sleep_ms=0:halt_on_error=1"}
 
 # What CMakeLists.txt says of the kernels; -O1 as they compile for a minute as it is.
-KERNEL_FLAGS = "-Wno-maybe-uninitialized -ffp-contract=off -fno-math-errno -fno-trapping-math"
+KERNEL_FLAGS = (
+    "-ffp-contract=off -fno-math-errno -fno-trapping-math"
+    " -Wno-maybe-uninitialized -Wno-unknown-warning-option"
+)
 FLAGS = ["-std=c++17", "-O1", "-g1", "-Wall", "-Wextra", "-Werror", "-pthread"]
 
 SCENARIOS = [
