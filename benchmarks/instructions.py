@@ -56,9 +56,9 @@ def kernels() -> dict[str, Callable[[], Any]]:
     def loss(logits: Any, labels: Any, of: Any = softmax) -> Callable[[], Any]:
         return lambda: of(labels=labels, logits=logits)
 
-    def gradient(logits: Any, labels: Any, of: Any = softmax) -> Callable[[], Any]:
-        out = np.ones_like(logits)
-        return lambda: xe.numpy.value_and_grad(of, labels=labels, logits=logits, out=out)
+    def gradient(logits: Any, labels: Any, of: Any = softmax, **options: Any) -> Callable[[], Any]:
+        call = {"labels": labels, "logits": logits, "out": np.ones_like(logits), **options}
+        return lambda: xe.numpy.value_and_grad(of, **call)
 
     return {
         "ids, float32, 64x1000, loss": loss(x, ids),
@@ -71,6 +71,8 @@ def kernels() -> dict[str, Callable[[], Any]]:
         "ids, float16, 64x1000, loss + gradient": gradient(x.astype(np.float16), ids),
         "ids, bfloat16, 64x1000, loss": loss(x.astype(ml_dtypes.bfloat16), ids),
         "ids, bfloat16, 64x1000, loss + gradient": gradient(x.astype(ml_dtypes.bfloat16), ids),
+        "softcap, float32, 64x1000, loss + gradient": gradient(x, ids, softcap=30.0),
+        "smoothing, float32, 64x1000, loss + gradient": gradient(x, ids, label_smoothing=0.1),
         "distributions, float32, 64x1000, loss": loss(x, q),
         "distributions, float32, 64x1000, loss + gradient": gradient(x, q),
         "sigmoid, float32, 64x1000, loss": loss(x, yes, sigmoid),
