@@ -463,6 +463,14 @@ def test_an_invalid_label_does_not_reach_the_gradient_of_other_rows(rng):
     assert np.isnan(gradient[3]).all()
     others = np.arange(6) != 3
     assert_close(gradient[others], expected[others])
+
+    def masked(logits, labels):  # nothing flows back to row 3, and still it says what it is
+        losses = softmax_loss(labels=labels, logits=logits, reduction="none")
+        return jnp.where(others, losses, 0).sum()
+
+    gradient = jax.jit(jax.grad(masked))(logits, bad)
+    assert np.isnan(gradient[3]).all()
+    assert np.isfinite(gradient[others]).all()
     q = distribution(rng)
     q[3] *= 2
     _, gradient = by_jax(softmax_loss, logits, transform=jax.jit, labels=q)
@@ -734,3 +742,111 @@ def test_distributions_in_half_precision_are_distributions_when_compiled(dtype):
     assert jnp.isfinite(loss(q)).all()
     assert jnp.isfinite(jax.jit(loss)(q)).all()
     assert jnp.isnan(jax.jit(loss)(2 * q)).all()
+
+
+EXPORTED = {
+    "mean": (softmax_loss, {}),
+    "mean_all": (softmax_loss, {"reduction": "mean_all", "ignore_index": 0}),
+    "weights": (softmax_loss, {"class_weight": np.arange(1, 6)}),
+    "focal": (crossent.focal_loss, {}),
+    "sigmoid": (sigmoid_loss, {}),
+}
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_export_with_a_batch_of_unknown_size(name, rng):
+    loss, options = EXPORTED[name]
+    logits, ids = data(rng)
+    labels = distribution(rng) if name == "sigmoid" else ids.astype(np.int32)
+
+    @jax.jit
+    def both(x, y):
+        return jax.value_and_grad(lambda x: loss(labels=y, logits=x, **options))(x)
+
+    export = pytest.importorskip("jax.export")
+    (batch,) = export.symbolic_shape("batch")
+    shapes = [
+        jax.ShapeDtypeStruct((batch, *a.shape[1:]), a.dtype) for a in (logits, jnp.asarray(labels))
+    ]
+    targets = ("crossent_softmax_loss", "crossent_sigmoid_loss")
+    allowed = [export.DisabledSafetyCheck.custom_call(target) for target in targets]
+    exported = export.export(both, disabled_checks=allowed)(*shapes)
+    restored = export.deserialize(exported.serialize())
+    for actual, expected in zip(restored.call(logits, labels), both(logits, labels), strict=True):
+        assert_close(actual, expected)
+
+
+@pytest.mark.slow
+def test_an_exported_program_in_a_new_process(native, tmp_path):
+    export = pytest.importorskip("jax.export")
+    logits, ids = jnp.zeros((6, 5)), jnp.zeros(6, jnp.int32)
+    program = jax.jit(lambda x, y: softmax_loss(labels=y, logits=x))
+    allowed = [export.DisabledSafetyCheck.custom_call("crossent_softmax_loss")]
+    exported = export.export(program, disabled_checks=allowed)(logits, ids)
+    (tmp_path / "program").write_bytes(exported.serialize())
+    script = """
+import sys, jax.export, jax.numpy as jnp, crossent.jax
+with open(sys.argv[1], "rb") as file:
+    program = jax.export.deserialize(file.read())
+print(float(program.call(jnp.zeros((6, 5)), jnp.zeros(6, jnp.int32))))
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "program"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert float(ran.stdout) == program(logits, ids)
+
+
+@pytest.mark.parametrize("loss", [softmax_loss, crossent.focal_loss, crossent.poly_loss])
+def test_broadcasts_of_ours_where_the_caller_allows_none(loss, rng):
+    logits, ids = data(rng)
+    weights = {"class_weight": np.arange(1, 6), "sample_weight": np.arange(6)}
+    with jax.numpy_rank_promotion("raise"):
+        for labels in (ids, distribution(rng)):
+            of = lambda x: loss(labels=labels, logits=x, label_smoothing=0.1, **weights)  # noqa: B023, E731
+            assert jnp.isfinite(jax.grad(of)(logits)).all()
+            assert jnp.isfinite(jax.jit(jax.hessian(of))(logits)).all()
+        assert crossent.label_weight(labels=jnp.asarray(distribution(rng)), **weights) > 0
+
+
+def test_training_in_a_scan_with_donated_weights(rng):
+    inputs, labels = data(rng)
+
+    def train(weights):
+        def step(weights, _):
+            of = lambda w: softmax_loss(labels=labels, logits=inputs @ w)  # noqa: E731
+            value, slope = jax.value_and_grad(of)(weights)
+            return weights - 0.1 * slope, value
+
+        return jax.lax.scan(step, weights, None, length=10)
+
+    start = jnp.zeros((5, 5))
+    _, expected = train(start)
+    _, losses = jax.jit(train, donate_argnums=0)(start)
+    assert start.is_deleted()
+    assert (jnp.diff(losses) < 0).all()
+    assert_close(losses, expected)
+
+
+def test_an_invalid_label_of_weight_0_does_nothing_in_a_compiled_program(rng):
+    logits, ids = data(rng)
+    weight = (np.arange(6) != 3).astype(np.float32)
+    ids[3] = 9
+    soft = distribution(rng)
+    soft[3] = 9
+    for loss, labels in [
+        (softmax_loss, ids),
+        (crossent.focal_loss, ids),
+        (crossent.focal_loss, soft),
+        (crossent.binary_focal_loss, soft),
+    ]:
+        value, gradient = by_jax(
+            loss, logits, transform=jax.jit, labels=labels, sample_weight=weight, reduction="sum"
+        )
+        assert np.isfinite(value)
+        assert np.isfinite(gradient).all()
+        assert not gradient[3].any()

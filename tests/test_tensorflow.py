@@ -643,6 +643,39 @@ def test_invalid_labels_are_nan_rows_in_a_function(mode, bad, monkeypatch):
     value, _ = run(mode, xe.softmax_cross_entropy, X, monkeypatch, labels=y)
     assert np.isnan(value)
 
+    def masked(*, labels, logits):  # nothing flows back to row 3, and still it says what it is
+        losses = xe.softmax_cross_entropy(labels=labels, logits=logits, reduction="none")
+        return tf.reduce_sum(tf.where(np.arange(6) == 3, tf.zeros_like(losses), losses))
+
+    _, gradient = run(mode, masked, X, monkeypatch, labels=y)
+    assert np.isnan(gradient).any(1).tolist() == (np.arange(6) == 3).tolist()
+
+
+@pytest.mark.parametrize("mode", ["function", "XLA"])
+@pytest.mark.parametrize(
+    ("loss", "bad"),
+    [(xe.softmax_cross_entropy, 9), (xe.focal_loss, 9), (xe.sigmoid_cross_entropy, 1.5)],
+)
+def test_an_invalid_label_of_weight_0_does_nothing_in_a_function(mode, loss, bad, monkeypatch):
+    y = (Z if bad == 1.5 else Y).copy()
+    y[3], weight = bad, (np.arange(6) != 3).astype(np.float32)
+    value, gradient = run(mode, loss, X, monkeypatch, labels=y, sample_weight=weight)
+    expected, slope = value_and_gradient(
+        loss, np.delete(X, 3, 0), labels=tf.constant(np.delete(y, 3, 0))
+    )
+    assert_close(value, expected, 1e-6)
+    assert_close(np.delete(gradient, 3, 0), slope, 1e-5)
+    assert not np.any(gradient[3])
+
+
+@pytest.mark.parametrize("labels", [Z[:, 0], (Z[:, 0] > 0.5).astype(np.int64)])
+@pytest.mark.parametrize("ignored", [2**53, -(2**62), 2**70])
+def test_ignored_labels_of_the_sigmoid_that_no_double_tells_apart(labels, ignored):
+    options = {"labels": tf.constant(labels), "ignore_index": ignored}
+    loss = tf.function(lambda x: xe.sigmoid_cross_entropy(logits=x, **options))
+    expected = xe.sigmoid_cross_entropy(logits=X[:, 0], labels=labels)
+    assert_close(loss(tf.constant(X[:, 0])), expected, 1e-6)
+
 
 @pytest.mark.parametrize("mode", ["function", "XLA"])
 def test_invalid_distributions_are_nan_rows_in_a_function(mode, monkeypatch):
@@ -887,6 +920,42 @@ REPLICAS = """
 @pytest.mark.slow
 def test_two_replicas_with_the_denominator_of_the_whole_batch():
     assert "CrossentSoftmaxLossGradient" in program(REPLICAS)
+
+
+COMPAT_REPLICAS = """
+    import os
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    import numpy as np, pytest, tensorflow as tf, keras
+    from crossent.tf_compat import keras as ours, tf_keras
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    X, Y = tf.constant([[2.0, 0.0], [1.0, 3.0]]), tf.constant([0, 0])
+
+    def value(of, **options):
+        return of.losses.SparseCategoricalCrossentropy(from_logits=True, **options)(Y, X)
+
+    def compare():
+        for reduction in ("sum", "sum_over_batch_size"):
+            np.testing.assert_allclose(
+                value(ours, reduction=reduction), value(keras, reduction=reduction), rtol=1e-6)
+        with pytest.raises(ValueError, match="with 2 replicas"):
+            value(tf_keras)
+        return value(tf_keras, reduction="sum")
+
+    outside = value(ours)
+    value(tf_keras)
+    with strategy.scope():
+        compare()
+        np.testing.assert_allclose(value(ours), outside / 2, rtol=1e-6)
+    strategy.run(compare)
+"""
+
+
+@pytest.mark.slow
+def test_keras_of_tf_compat_in_a_scope_of_tensorflow():
+    program(COMPAT_REPLICAS)
 
 
 FITTED = """

@@ -36,14 +36,14 @@ class Formula:
         of_labels = labels if self.integer(labels) else self.widen(labels)
         options, x = self._options(logits, options), self.widen(logits)
         statistics = _row_stats.row_statistics(self, x, of_labels, class_weight, options)
-        sound = self._sound(x)
+        sound = self._sound(statistics.log_sum)
         return RowStatistics(*(sound * statistic for statistic in statistics))
 
     def neg_log_probs(self, logits: Any, options: RowOptions) -> tuple[Any, Any]:
         """-log softmax of every class, and each row's log-sum-exp."""
         options, x = self._options(logits, options), self.widen(logits)
         nlp, lse = _row_stats.neg_log_probs(self, x, options)
-        sound = self._sound(x)
+        sound = self._sound(self.max(x, axis=-1))
         return sound[..., None] * nlp, sound * lse
 
     def probabilities(self, logits: Any) -> Any:
@@ -119,10 +119,13 @@ class Formula:
         hidden = idle & (nan | ~self.isfinite(peak))
         return self.where(hidden[..., None], fill, scores)
 
-    def _sound(self, x: Any) -> Any:
-        """1, or NaN in rows that have no softmax: as a factor it makes their gradients NaN too."""
-        peak = self.stop_gradient(self.max(x, axis=-1))
-        return self.where(self.isfinite(peak), self.widen(1.0), self.nan)
+    def _sound(self, tell: Any) -> Any:
+        """1, or NaN in rows that have no softmax: as a factor it makes their gradients NaN too.
+
+        `tell` is finite in all other rows.
+        """
+        finite = self.isfinite(self.stop_gradient(tell))
+        return self.where(finite, self.widen(1.0), self.nan)
 
     def _options(self, logits: Any, options: RowOptions) -> RowOptions:
         return options._replace(compensate=self.as_wide(logits))

@@ -13,7 +13,7 @@ Four layers, from the inside:
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -96,8 +96,10 @@ def denominator(options: Options, given: Operands) -> Any:
     by_class = options.is_softmax and (labels.ndim == logits.ndim or given.weight is not None)
     if options.reduction == "mean_all" or not (by_class or given.sample_weight is not None):
         rows = logits.size // (logits.shape[options.axis] if options.is_softmax else 1)
-        # A count in float32 would be rounded; a longer one cannot but be.
-        dtype = jnp.int32 if rows < 2**31 else jnp.float32
+        # A count in float32 would be rounded; a longer one cannot but be. In jax.export it may be
+        # unknown.
+        is_long = isinstance(rows, int) and rows >= 2**31
+        dtype = jnp.float32 if is_long else jnp.int32
         if options.ignore_index is None:
             return jnp.asarray(rows, dtype)
         return jnp.sum(differs(labels, options.ignore_index), dtype=dtype)
@@ -118,20 +120,15 @@ def denominator(options: Options, given: Operands) -> Any:
 # ---- one native call
 
 
-@cache
-def _register() -> bool:
-    """Tells XLA of the handlers, once; False where the native core is missing."""
-    core = _numpy_native.core
-    if core is None:
-        return False
-    for name, handler in core.xla_ffi_handlers().items():
-        jax.ffi.register_ffi_target(name, handler, platform="cpu")
-    return True
+# Now and not at the first loss: a program that jax.export wrote calls them with none before.
+if _numpy_native.core is not None:
+    for _name, _handler in _numpy_native.core.xla_ffi_handlers().items():
+        jax.ffi.register_ffi_target(_name, _handler, platform="cpu")
 
 
 def runs_here() -> bool:
     """Whether there is a CPU with kernels for it."""
-    return _numpy_native.core is not None and _register()
+    return _numpy_native.core is not None
 
 
 class _Form(NamedTuple):

@@ -144,6 +144,8 @@ def fused_sigmoid_loss(
     _request: Any,
 ) -> Any:
     """The same for the sigmoid loss, where every element is a row."""
+    if ignore_index is not None and abs(ignore_index) >= 2**53:
+        return None  # labels are compared as doubles there, and a graph could not turn back
     weights = pos_weight, sample_weight, normalizer
     shared = label_smoothing, ignore_index, reduction
     return _fused(SIGMOID, labels, logits, weights, shared, {})

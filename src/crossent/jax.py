@@ -10,7 +10,7 @@ narrows int64 to int32.
 
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -30,8 +30,9 @@ takes_numpy = True
 
 
 def quiet() -> AbstractContextManager[Any]:
-    """JAX never warns of infinities and NaN."""
-    return nullcontext()
+    """JAX never warns of infinities and NaN; broadcasts it may forbid, and ours are meant."""
+    allowed: AbstractContextManager[Any] = jax.numpy_rank_promotion("allow")
+    return allowed
 
 
 def is_own(value: Any) -> bool:

@@ -572,9 +572,10 @@ def label_weight(
     rows = scores_shape[:last] + scores_shape[last + 1 :]
     weight = _row_weight(library, sample_weight, rows)
     xp = library.namespace(target.labels, target.class_weight, weight)
-    row_weight = _label_row_weight(xp, target)
-    like = target.labels if target.is_ids else row_weight
-    return _denominator(xp, like, row_weight, weight, target.kept, reduction)
+    with library.quiet():
+        row_weight = _label_row_weight(xp, target)
+        like = target.labels if target.is_ids else row_weight
+        return _denominator(xp, like, row_weight, weight, target.kept, reduction)
 
 
 # ---- the softmax family
@@ -677,8 +678,7 @@ def _softmax_loss(
             RowOptions(softcap, temperature, with_mean=smoothing > 0),
         )
         losses, row_weight = _row_losses(of_nll, problem, z)
-        if target.poison is not None:
-            losses = losses * target.poison
+        losses = _poisoned(xp, losses, target.poison, weight)
         return _reduced(
             xp,
             _scaled(xp, losses, weight),
@@ -1006,8 +1006,7 @@ def _sigmoid_loss(
             losses = _scaled(xp, losses, weight)
         if hidden is not None:
             losses = xp.where(hidden, 0.0, losses)
-        if poison is not None:
-            losses = losses * poison
+        losses = _poisoned(xp, losses, poison, weight)
         return _reduced(
             xp,
             losses,
@@ -1038,6 +1037,13 @@ def _idle_nan(xp: Any, x: Any, kept: Any, weight: Any) -> Any:
     """Elements that are NaN and do not count: a coefficient of 0 would become NaN in them."""
     idle = _idle(kept, weight)
     return None if idle is None else idle & xp.isnan(x)
+
+
+def _poisoned(xp: Any, losses: Any, poison: Any, weight: Any) -> Any:
+    """The losses, NaN where a label is invalid and its weight is not 0."""
+    if poison is None:
+        return losses
+    return losses * (poison if weight is None else xp.where(weight == 0, 1.0, poison))
 
 
 def _sigmoid_labels(
