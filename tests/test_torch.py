@@ -1050,6 +1050,28 @@ def test_weights_with_the_negative_bit():
     assert one == xe.softmax_cross_entropy(labels=y, logits=x, sample_weight=[2.0, 1.0])
 
 
+def test_lists_go_to_the_device_of_the_tensors():
+    """Seen on the device without memory, which refuses other tensors as an accelerator does."""
+    x = torch.zeros(2, 3, device="meta")
+    ids, weights = torch.zeros(2, dtype=torch.int64, device="meta"), [1.0, 2.0, 3.0]
+    yes_no, soft = [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0], [0.5, 0.0, 0.5]]
+    for value in (
+        xe.softmax_cross_entropy(labels=[0, 1], logits=x, sample_weight=[1.0, 2.0], z_loss=0.1),
+        xe.softmax_cross_entropy(labels=soft, logits=x, class_weight=weights, temperature=2.0),
+        xe.softmax_cross_entropy(labels=ids, logits=soft, reduction="sum", normalizer=3.0),
+        xe.focal_loss(labels=soft, probs=x, class_weight=weights, sample_weight=[1.0, 2.0]),
+        xe.sigmoid_cross_entropy(labels=yes_no, logits=x, pos_weight=weights),
+        xe.binary_focal_loss(labels=yes_no, logits=x, sample_weight=[1.0, 2.0], pos_weight=2.0),
+        xe.mean_squared_error(labels=yes_no, predictions=x, sample_weight=[1.0, 2.0]),
+        xe.label_weight(labels=ids, class_weight=weights, sample_weight=[1.0, 2.0]),
+        xe.kl_divergence(labels=soft, logits=x),
+        xe.cross_entropy(labels=soft, probs=x),
+    ):
+        assert value.device.type == "meta"
+    with pytest.raises(RuntimeError, match="device"):  # PyTorch's own, about a tensor elsewhere
+        xe.softmax_cross_entropy(labels=ids, logits=x, class_weight=torch.ones(3))
+
+
 def test_the_default_device_does_not_move_numbers():
     x, y = torch.randn(2, 3), torch.tensor([0, 1])
     torch.set_default_device("meta")

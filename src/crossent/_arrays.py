@@ -33,7 +33,11 @@ def library_of(**arguments: Any) -> Any:
                 f"{name} must belong to the same library as {name_of_found}; got {other} beside "
                 f"{one}. Convert one of them."
             )
-    return numpy if found is None else found
+    if found is None:
+        return numpy
+    if found is numpy or found.takes_numpy:
+        return found
+    return found.on_accelerator(arguments.values()) or found  # PyTorch moves nothing by itself
 
 
 def _owner(name: str, value: Any) -> Any:

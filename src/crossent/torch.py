@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -136,6 +136,43 @@ def kernel_for(array: Any) -> str:
     if not is_plain(array):
         return f"formula: no kernel for {dtype_name(array)}"
     return native.kernel
+
+
+def on_accelerator(values: Iterable[Any]) -> "OnDevice | None":
+    """This door for the accelerator that one of the values is on, if any is."""
+    for value in values:
+        if isinstance(value, torch.Tensor) and not value.is_cpu:
+            return OnDevice(value.device)
+    return None
+
+
+class OnDevice:
+    """This door where tensors are on an accelerator: lists become tensors beside them."""
+
+    takes_numpy = takes_numpy
+    quiet = staticmethod(quiet)
+    as_floats = staticmethod(as_floats)
+    dtype_name = staticmethod(dtype_name)
+    dtype = staticmethod(dtype)
+    shape = staticmethod(shape)
+    check_values = staticmethod(check_values)
+    class_ids = staticmethod(class_ids)
+    kernel_for = staticmethod(kernel_for)
+    namespace = staticmethod(namespace)
+    result_dtype = staticmethod(result_dtype)
+
+    def __init__(self, device: Any) -> None:
+        self.device = device
+
+    def as_array(self, name: str, value: Any) -> Any:
+        return self._beside(value, as_array(name, value))
+
+    def as_scores(self, name: str, value: Any) -> Any:
+        return self._beside(value, as_scores(name, value))
+
+    def _beside(self, value: Any, array: Any) -> Any:
+        # Not a Python number: PyTorch takes those from the CPU, without waiting for the device.
+        return array if is_own(value) or array.ndim == 0 else array.to(self.device)
 
 
 class Loss(torch.nn.Module):
