@@ -74,4 +74,5 @@ or 150000)" tests/test_build.py tests/test_doctor.py tests/test_native.py tests/
         tests/test_thread_pool.py tests/test_contract.py tests/test_contract_information.py \
         tests/test_same_bits.py
 fi
-CC=$target-gcc CXX="$folder/bin/c++" exec "$folder/bin/python" -m pytest -p no:cacheprovider "$@"
+CC=$target-gcc CXX="$folder/bin/c++" exec "$folder/bin/python" -m pytest -p no:cacheprovider \
+    --hypothesis-profile=ci "$@" # without its limits of time
