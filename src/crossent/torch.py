@@ -47,8 +47,11 @@ def as_array(name: str, value: Any) -> Any:
     if isinstance(value, (bool, int, float)):
         dtype = torch.float64 if isinstance(value, float) else None
         return torch.tensor(value, dtype=dtype, device="cpu")
-    # A Variable, whose gradient NumPy would lose. Not before the numbers: torch.compile does not
-    # know the module of a float.
+    if torch.compiler.is_compiling():  # which does not know NumPy's dtypes
+        tensor = torch.tensor(value, device="cpu")
+        is_float = tensor.is_floating_point()
+        return torch.tensor(value, dtype=torch.float64, device="cpu") if is_float else tensor
+    # A Variable, whose gradient NumPy would lose.
     if type(value).__module__.partition(".")[0] == "keras":
         return as_array(name, value.value)
     try:
