@@ -112,7 +112,7 @@ $(VENV313)/.created:
 	@touch $@
 
 $(VENV313)/.installed: $(VENV313)/.created dist/.checked
-	$(VENV313)/bin/python $(PIP) install "$$(ls dist/*.whl)[test]" "jax>=0.5.3"
+	$(VENV313)/bin/python $(PIP) install "$$(ls dist/*.whl)[test]" "jax>=0.5.3" flatbuffers
 	$(VENV313)/bin/python $(PIP) install --force-reinstall --no-deps dist/*.whl  # same number, new code
 	@touch $@
 endif

@@ -319,18 +319,20 @@ struct Exchange {
     int (*describe)(void* object, nb::dlpack::dltensor* description);
 };
 
+constexpr char kExchangeName[] = "dlpack_exchange_api";
+
 const Exchange* exchange_of(nb::handle capsule) {
     if (capsule.is_none()) return nullptr;
-    const void* table = PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api");
+    const void* table = PyCapsule_GetPointer(capsule.ptr(), kExchangeName);
     if (table == nullptr) throw nb::python_error();
     return static_cast<const Exchange*>(table);
 }
 
 nb::object tensor_exchange(nb::handle type) {
     nb::object capsule = nb::getattr(type, "__dlpack_c_exchange_api__", nb::none());
+    if (!PyCapsule_IsValid(capsule.ptr(), kExchangeName)) return nb::none();
     const Exchange* exchange = exchange_of(capsule);
-    const bool fits = exchange != nullptr && exchange->major == 1 && exchange->describe != nullptr;
-    return fits ? capsule : nb::none();
+    return exchange->major == 1 && exchange->describe != nullptr ? capsule : nb::none();
 }
 
 std::int64_t integer_of(nb::handle tuple, int index) {

@@ -124,9 +124,33 @@ void read(const Array& array, double* to) {
     });
 }
 
+// The first and last byte of an array that is not empty; nothing of it lies outside.
+void extent(const Array& array, const char** begin, const char** end) {
+    *begin = *end = static_cast<const char*>(array.data);
+    for (int d = 0; d < array.rank; ++d) {
+        const int64_t span = (array.shape[d] - 1) * array.strides[d];
+        (span < 0 ? *begin : *end) += span;
+    }
+    *end += size_of(array.number);
+}
+
+bool overlap(const Array& a, const Array& b) {
+    if (count_of(a) == 0 || count_of(b) == 0) return false;
+    const char *a_begin, *a_end, *b_begin, *b_end;
+    extent(a, &a_begin, &a_end);
+    extent(b, &b_begin, &b_end);
+    return a_begin < b_end && b_begin < a_end;
+}
+
+// Whether a gradient overwrites what other rows are still computed from: in place of the logits it
+// meets whatever else has their memory.
+bool is_overwritten(const LossCall& call, const Array& read) {
+    return call.gradient != nullptr && overlap(*call.gradient, read);
+}
+
 // The same in doubles, which may go to `memory`. What is broadcast stays so.
-Array as_doubles(const Array& array, std::vector<double>& memory) {
-    if (array.number == Number::float64) return array;
+Array as_doubles(const LossCall& call, const Array& array, std::vector<double>& memory) {
+    if (array.number == Number::float64 && !is_overwritten(call, array)) return array;
     Array once = array;
     for (int d = 0; d < array.rank; ++d) {
         if (array.strides[d] == 0) once.shape[d] = 1;
@@ -144,8 +168,9 @@ Array as_doubles(const Array& array, std::vector<double>& memory) {
     return wide;
 }
 
-const double* as_packed_doubles(const Array& array, std::vector<double>& memory) {
-    if (array.number == Number::float64 && is_contiguous(array)) {
+const double* as_packed_doubles(const LossCall& call, const Array& array,
+                                std::vector<double>& memory) {
+    if (array.number == Number::float64 && is_contiguous(array) && !is_overwritten(call, array)) {
         return static_cast<const double*>(array.data);
     }
     memory.resize(static_cast<std::size_t>(count_of(array)));
@@ -288,7 +313,9 @@ __attribute__((noinline)) Answer softmax_loss_of(const LossCall& call, double* v
     task.rows = 1;
     for (int d = 0; d < axes; ++d) task.rows *= logits.shape[d];
 
+    std::vector<char> label_memory;
     Array labels = *call.labels;
+    if (is_overwritten(call, labels)) labels = copy(labels, label_memory);
     if (task.classes == 0 || !set_labels(task, logits, labels)) return Answer::unusual;
     const bool is_soft = task.label_kind == Labels::distribution;
     const bool options_fit =
@@ -311,11 +338,11 @@ __attribute__((noinline)) Answer softmax_loss_of(const LossCall& call, double* v
     if (call.class_weight != nullptr) {
         const Array& weight = *call.class_weight;
         if (weight.rank != 1 || weight.shape[0] != task.classes) return Answer::unusual;
-        task.class_weight = as_packed_doubles(weight, class_memory);
+        task.class_weight = as_packed_doubles(call, weight, class_memory);
     }
     Array sample_weight;
     if (call.sample_weight != nullptr) {
-        sample_weight = as_doubles(*call.sample_weight, sample_memory);
+        sample_weight = as_doubles(call, *call.sample_weight, sample_memory);
         if (!broadcast(sample_weight, logits, axes)) return Answer::unusual;
         task.sample_weight = static_cast<const char*>(sample_weight.data);
         std::copy_n(sample_weight.strides, axes, task.sample_weight_strides);
@@ -332,7 +359,7 @@ __attribute__((noinline)) Answer softmax_loss_of(const LossCall& call, double* v
         if (call.upstream_rows != nullptr) {
             need(count_of(*call.upstream_rows) == task.rows, "upstream: another shape");
             task.upstream = 1;
-            task.upstream_rows = as_packed_doubles(*call.upstream_rows, upstream_memory);
+            task.upstream_rows = as_packed_doubles(call, *call.upstream_rows, upstream_memory);
         }
     }
     const SoftmaxKernels& chosen = kernels().softmax;
@@ -342,8 +369,8 @@ __attribute__((noinline)) Answer softmax_loss_of(const LossCall& call, double* v
     if (run()) return Answer::ok;
     if (!call.invalid_is_nan) return Answer::unusual;
     const std::vector<int64_t> invalid = invalid_rows(chosen, task);
-    std::vector<char> label_memory;
-    repair(call, invalid, task, copy(labels, label_memory));
+    std::vector<char> repaired_memory;
+    repair(call, invalid, task, copy(labels, repaired_memory));
     if (!run()) return Answer::unusual;
     spoil(call, invalid, call.sample_weight != nullptr ? &sample_weight : nullptr, axes, value);
     return Answer::ok;
@@ -388,7 +415,9 @@ __attribute__((noinline)) Answer sigmoid_loss_of(const LossCall& call, double* v
     const int axes = logits.rank;
     need(is_float(logits.number), "logits: not floats");
     if (call.labels->rank >= Array::kMaxRank || axes >= Array::kMaxRank) return Answer::unusual;
+    std::vector<char> label_memory;
     Array labels = *call.labels;
+    if (is_overwritten(call, labels)) labels = copy(labels, label_memory);
     if (!align(labels, logits) || !smoothing_fits(call) ||
         (call.reduction == Reduction::none && call.normalizer != nullptr)) {
         return Answer::unusual;
@@ -411,13 +440,13 @@ __attribute__((noinline)) Answer sigmoid_loss_of(const LossCall& call, double* v
             (weight.rank != 1 || axes == 0 || weight.shape[0] != logits.shape[axes - 1])) {
             return Answer::unusual;
         }
-        const Array wide = as_doubles(weight, pos_memory);
+        const Array wide = as_doubles(call, weight, pos_memory);
         task.pos_weight.data = static_cast<char*>(wide.data);
         if (!is_scalar) task.pos_weight.strides[axes - 1] = wide.strides[0];
     }
     Array sample_weight;
     if (call.sample_weight != nullptr) {
-        sample_weight = as_doubles(*call.sample_weight, sample_memory);
+        sample_weight = as_doubles(call, *call.sample_weight, sample_memory);
         if (!broadcast(sample_weight, logits, axes)) return Answer::unusual;
         task.sample_weight = elements_of(sample_weight);
     }
@@ -433,15 +462,15 @@ __attribute__((noinline)) Answer sigmoid_loss_of(const LossCall& call, double* v
             const Array& each = *call.upstream_rows;
             need(each.rank == axes && same_shape(each, logits, axes), "upstream: another shape");
             task.upstream = 1;
-            task.upstream_each = elements_of(as_doubles(each, upstream_memory));
+            task.upstream_each = elements_of(as_doubles(call, each, upstream_memory));
         }
     }
     const ElementwiseKernels& chosen = kernels().elementwise;
     if (sigmoid_loss(chosen, task, value)) return Answer::ok;
     if (!call.invalid_is_nan) return Answer::unusual;
     const std::vector<int64_t> invalid = invalid_elements(chosen, call, labels);
-    std::vector<char> label_memory;
-    const Array repaired = copy(labels, label_memory);
+    std::vector<char> repaired_memory;
+    const Array repaired = copy(labels, repaired_memory);
     task.labels = elements_of(repaired);
     for (const int64_t i : invalid) {
         write(address(repaired, axes, i), labels.number, valid_label(call));

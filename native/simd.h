@@ -376,7 +376,6 @@ typedef int32_t ints4 __attribute__((vector_size(16)));
 typedef uint32_t words4 __attribute__((vector_size(16)));
 typedef int64_t ints2 __attribute__((vector_size(16)));
 typedef uint64_t words2 __attribute__((vector_size(16)));
-typedef float floats2 __attribute__((vector_size(8)));
 
 struct Vf {
     typedef float T;

@@ -243,12 +243,12 @@ bool softmax_loss(const SoftmaxKernels& kernels, SoftmaxTask task, Reduction red
     }
     task.row_weight = row_weight.empty() ? nullptr : row_weight.data();
     const bool is_wide = task.logits.number == Number::float64;
-    double few[64];  // spares short losses a malloc
+    alignas(double) char few[512];  // spares short losses a malloc
     std::vector<char> rows;
     if (task.losses == nullptr) {
         const std::size_t bytes = static_cast<std::size_t>(task.rows) * (is_wide ? 8 : 4);
         if (bytes > sizeof few) rows.resize(bytes);
-        task.losses = bytes > sizeof few ? static_cast<void*>(rows.data()) : few;
+        task.losses = bytes > sizeof few ? rows.data() : few;
     }
     task.is_loss = true;
     task.with_mean = task.smoothing != 0;

@@ -312,8 +312,7 @@ struct Lanes {
 
 template <class V>
 CROSSENT_INLINE void clear_lane(typename V::vec* sums, int lane) {
-    // Only what changes is written: a vector loaded from where one of its lanes has just been
-    // stored waits for that store.
+    // Written without reading the vector, which would wait for a lane that was stored before.
     const typename V::T zero = 0;
     memcpy((char*)sums + lane * sizeof zero, &zero, sizeof zero);
 }
@@ -835,7 +834,8 @@ CROSSENT_INLINE double reciprocal(double x) {
 
 // softcap * tanh(x / softcap), and its slope. With e = exp(-2 |x| / softcap) = t + t p,
 //
-//     tanh = (1 - e) / (1 + e)       1 - e as (1 - t) - t p, which has all digits near 0;
+//     tanh = (1 - e) / (1 + e)       1 - e as (1 - t) - t p, which near 0, where t = 1, has all
+//                                    digits, and farther out the table's rounding of t;
 //          = 1 - 2 e / (1 + e)       from tanh = 1/2 on, where the quotient's roundings are small
 //     slope = 1 - tanh^2 = e (1 + tanh)^2, without the cancellation
 template <bool wide>
@@ -843,7 +843,7 @@ CROSSENT_INLINE Vd::vec capped(const ExpVectors<Vd>& vectors, Vd::vec x, double 
                                Vd::vec* slope) {
     const Vd::vec one = Vd::set(1), down = minus_abs(x);
     // Of logits with half a double's digits a product with 2 / softcap has enough of them.
-    const Vd::vec exponent = wide ? Vd::div(Vd::add(down, down), Vd::set(softcap))
+    const Vd::vec exponent = wide ? Vd::mul(Vd::set(2), Vd::div(down, Vd::set(softcap)))
                                   : Vd::mul(down, Vd::set(2 * reciprocal(softcap)));
     Vd::vec t, p;
     exp_terms<Vd, false>(vectors, exponent, &t, &p);
@@ -881,11 +881,12 @@ static __attribute__((noinline)) double transformed(const X* x, int64_t n, doubl
     const double peak = highest(top);
     // Without a temperature nothing needs be subtracted, nor can it from an infinite peak.
     if (temperature == 1 || !(peak > -INFINITY && peak < INFINITY)) return 0;
-    const Vd::vec peaks = Vd::set(peak), divisor = Vd::set(temperature);
-    const Vd::vec factor = Vd::set(reciprocal(temperature));
+    const double factor = 1 / temperature;
+    const bool divides = wide || !(factor < INFINITY);
+    const Vd::vec peaks = Vd::set(peak), divisor = Vd::set(temperature), by = Vd::set(factor);
     for (int64_t i = 0; i < n; i += Vd::W) {
         const Vd::vec gap = Vd::sub(Vd::load(y + i), peaks);
-        Vd::store(y + i, wide ? Vd::div(gap, divisor) : Vd::mul(gap, factor));
+        Vd::store(y + i, divides ? Vd::div(gap, divisor) : Vd::mul(gap, by));
     }
     return peak;
 }

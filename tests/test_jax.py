@@ -850,3 +850,17 @@ def test_an_invalid_label_of_weight_0_does_nothing_in_a_compiled_program(rng):
         assert np.isfinite(value)
         assert np.isfinite(gradient).all()
         assert not gradient[3].any()
+
+
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", "focal_loss", "poly_loss"])
+def test_a_row_of_the_smallest_numbers_has_a_loss_at_any_temperature(name):
+    """The usual mask is not -inf: divided by the temperature it would be, in float32."""
+    x = jnp.full((1, 3), jnp.finfo(jnp.float32).min)
+    loss, labels = getattr(crossent, name), jnp.array([0])
+    want = loss(labels=labels, logits=jnp.zeros((1, 3)))
+    for options in ({}, {"label_smoothing": 0.1}):
+        value, gradient = jax.value_and_grad(
+            lambda x, options=options: loss(labels=labels, logits=x, temperature=0.5, **options)
+        )(x)
+        np.testing.assert_allclose(value, want, rtol=1e-6)
+        assert np.isfinite(gradient).all()

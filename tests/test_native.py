@@ -619,6 +619,17 @@ def test_distributions_have_the_same_bits_on_any_threads(threads):
     assert results[0] == results[1] == results[2]
 
 
+@pytest.mark.parametrize("fault", [-0.25, 0.25, np.nan])
+@pytest.mark.parametrize("row", [0, 1500, 2999])
+def test_a_row_that_is_no_distribution_is_refused_on_any_thread(row, fault):
+    x, _ = problem(3000, 100)
+    q = np.full((3000, 100), 0.01, np.float32)
+    loss_of(x, q)
+    q[row, 99] += fault
+    with pytest.raises(crossent.CrossentError, match="labels"):
+        loss_of(x, q, reduction="mean")
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 def test_a_row_that_is_no_distribution_is_refused(dtype):
     """Whether labels are looked at while the loss reads them, before a gradient overwrites the
@@ -1042,3 +1053,18 @@ def test_one_row_of_more_than_2_to_the_31_classes():
     assert far(value, np.array([np.log1p(s)]), np.float32)[0] <= 1
     x[0, -1], x[0, 2**31] = 1, 30
     assert far(loss_of(x, ids), np.array([29 + np.log1p(s)]), np.float32)[0] <= 1
+
+
+# ---- Options as large and as small as doubles are
+
+
+def test_softcaps_and_temperatures_at_the_ends_of_the_range():
+    big = np.array([[1e308, 0, 9e307]])
+    value = crossent.softmax_cross_entropy(labels=[2], logits=big, softcap=1e308)
+    want = BIG(1e308) * (np.tanh(BIG(1)) - np.tanh(BIG(9e307) / BIG(1e308)))
+    assert value == pytest.approx(float(want), rel=1e-14)
+    small = {"softcap": 1e-310, "temperature": 1e-310}
+    value = crossent.softmax_cross_entropy(
+        labels=[0], logits=np.array([[1, 0, 0]], np.float32), **small
+    )
+    assert value == np.float32(np.log1p(2 * np.exp(BIG(-1))))

@@ -1080,3 +1080,102 @@ def test_the_default_device_does_not_move_numbers():
     finally:
         torch.set_default_device(None)
     assert value.device.type == "cpu"
+
+
+@pytest.mark.parametrize("shift", [-1, 1])
+@pytest.mark.parametrize("sigmoid", [False, True])
+def test_inplace_reads_what_shares_the_memory_of_the_logits_first(sigmoid, shift):
+    """Labels, and weights in float64, which the native call otherwise reads where they lie."""
+    loss = xe.sigmoid_cross_entropy if sigmoid else xe.softmax_cross_entropy
+    torch.manual_seed(0)
+    rows = torch.softmax(torch.randn(9, 4, dtype=torch.float64), 1)
+    ours, others = (slice(1, None), slice(0, -1))[::shift], slice(None)
+    weights = {"pos_weight" if sigmoid else "class_weight": (0, others)}
+    weights["sample_weight"] = (slice(0, 8), 0)
+
+    def scored(inplace, copies):
+        leaf = torch.zeros(9, 4, dtype=torch.float64, requires_grad=True)
+        memory = leaf + rows
+        at = memory.detach().clone() if copies else memory.detach()
+        given = {name: at[place] for name, place in weights.items()}
+        value = xe.torch.Loss(loss, inplace=inplace)(memory[ours[0]], at[ours[1]], **given)
+        value.backward()
+        return value.detach(), leaf.grad
+
+    for one, other in zip(scored(True, copies=False), scored(False, copies=True), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")  # of torch to itself
+def test_a_decomposed_program_keeps_its_gradient():
+    torch.manual_seed(0)
+    x, y = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bias = torch.nn.Parameter(torch.zeros(3))
+
+        def forward(self, x):
+            return xe.softmax_cross_entropy(labels=y, logits=x + self.bias)
+
+    model = Model()
+    model(x).backward()
+    program = torch.export.export(model, (x,)).run_decompositions().module()
+    want, model.bias.grad = model.bias.grad, None
+    for parameter in program.parameters():
+        parameter.grad = None
+    program(x).backward()
+    torch.testing.assert_close(program.bias.grad, want)
+
+    traced = torch.fx.experimental.proxy_tensor.make_fx(model)(x)
+    (gradient,) = torch.autograd.grad(traced(x.requires_grad_()), x)
+    torch.testing.assert_close(gradient, torch.func.grad(lambda x: model(x))(x.detach()))
+
+
+def test_a_compiled_list_of_tensors_keeps_their_gradients_or_fails():
+    """torch.tensor would take the numbers out of them."""
+    w = torch.ones(3, requires_grad=True)
+    x, y = torch.randn(3, 4), torch.tensor([0, 1, 2])
+
+    def weighted(w):
+        return xe.softmax_cross_entropy(labels=y, logits=x, sample_weight=[w[0], w[1], w[2]])
+
+    with pytest.raises((RuntimeError, xe.errors.CrossentError)):
+        torch.compile(weighted, backend="aot_eager")(w).backward()
+
+
+def test_no_labels_are_an_error_of_ours():
+    for loss in (xe.softmax_cross_entropy, xe.sigmoid_cross_entropy):
+        with pytest.raises(xe.errors.DTypeError, match="labels must"):
+            loss(labels=None, logits=torch.zeros(2, 2))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 2.0])
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [(name, "soft") for name in ("softmax_cross_entropy", "focal_loss", "poly_loss")]
+    + [(name, "each") for name in ("sigmoid_cross_entropy", "binary_focal_loss")],
+)
+def test_a_weight_of_0_hides_labels_that_are_no_numbers(name, labels, bad):
+    """Where labels are not checked: the derivative must not meet 0 * NaN."""
+    loss = getattr(xe, name)
+    x = torch.tensor([[0.5, -1, 2], [1, 0, -torch.inf], [0, 2, 1]])
+    q = torch.full((3, 3), 1 / 3)
+    q[1, 0] = bad
+    weight = torch.tensor([1.0, 0, 2])
+    for reduction in ("mean", "sum"):
+        options = {"reduction": reduction}
+
+        def scored(x, q, weight, options=options):
+            return loss(labels=q, logits=x, sample_weight=weight, **options)
+
+        gradient, value = torch.func.grad_and_value(scored)(x, q, weight)
+        kept = torch.tensor([0, 2])
+        want, exact = torch.func.grad_and_value(scored)(x[kept], q[kept], weight[kept])
+        torch.testing.assert_close(value, exact)
+        torch.testing.assert_close(gradient[kept], want)
+        assert not gradient[1].any()
+        weighted = torch.func.grad_and_value(scored)(x, q, torch.ones(3))
+        assert torch.isnan(weighted[1])
+        assert torch.isnan(weighted[0][1, 0])

@@ -101,7 +101,7 @@ class Formula:
         """
         base = self.where(zero, x, 0.0)
         # Not constants: TensorFlow's graphs and XLA would fold the two into one that is infinite.
-        huge = self.stop_gradient(base + self.greatest(x) ** 0.6)
+        huge = self.stop_gradient(base + self.greatest(x))
         return base * huge * huge
 
     def times(self, weight: Any, values: Any) -> Any:

@@ -88,10 +88,11 @@ def row_statistics(
     poison = parts.poison[..., 0]
     # A library that differentiates this formula sees x_j - peak move with the peak; the table above
     # holds the peak constant. `shift` is 0 and carries the difference.
-    peak = parts.peak[..., 0] / options.temperature
-    shift = peak - xp.stop_gradient(peak) + poison
+    # Divided last: a finite peak must not become infinite before it is gone.
+    peak = parts.peak[..., 0]
+    shift = (peak - xp.stop_gradient(peak)) / options.temperature + poison
     return RowStatistics(
-        peak=xp.stop_gradient(peak),
+        peak=xp.stop_gradient(peak) / options.temperature,
         log_sum=log_sum[..., 0] + shift,
         label_gap=label_gap + target_sum * shift,
         nll=nll + poison,

@@ -155,6 +155,8 @@ def _number(normalizer: Any) -> float:
 
 def _takes(tensors: tuple[Any, Any, Any, Any], axis: Any) -> bool:
     """Whether the call may look at these; it sees by itself whether they fit."""
+    if tensors[1] is None:
+        return False
     for tensor in tensors:
         if tensor is not None and (type(tensor) not in _PLAIN_TYPES or tensor.is_neg()):
             return False
@@ -564,7 +566,7 @@ def _fits(logits: Any, labels: Any, weight: Any, sample_weight: Any, options: _O
         and logits.dtype in _FLOATS
         and _is_tensor(labels)
         and all(w is None or _is_tensor(w) for w in (weight, sample_weight))
-        and (ignore_index is None or type(ignore_index) is int)
+        and (ignore_index is None or (type(ignore_index) is int and _fits_int64(ignore_index)))
     ):
         return False
     shape, rank = logits.shape, logits.ndim
@@ -642,7 +644,11 @@ class _OperatorLoss(torch.autograd.Function):
     def forward(ctx: Any, *arguments: Any) -> Any:
         ctx.save_for_backward(*arguments[:5])
         ctx.options = arguments[5:]
-        return torch.ops.crossent.linear_loss_value(*arguments)
+        # torch.compile differentiates what it records; whoever else records it cannot later.
+        if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+            return torch.ops.crossent.linear_loss_value(*arguments)
+        with _C._AutoDispatchBelowAutograd():
+            return torch.ops.crossent.linear_loss(*arguments)
 
     @staticmethod
     def backward(ctx: Any, upstream: Any) -> Any:

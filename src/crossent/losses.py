@@ -752,7 +752,11 @@ def _softmax_target(
     if distribution:
         checked = library.check_values(_checks.distribution_values, labels, axis)
         rows = xp.moveaxis(labels, axis, -1)
-        poison = None if checked else _distribution_poison(xp, rows, dtype)
+        if checked:
+            return _Target(rows, False, None, weights, None)
+        poison = _distribution_poison(xp, rows, dtype)
+        # What a weight of 0 hides must not be NaN or infinite itself.
+        rows = xp.where(xp.isnan(poison)[..., None], 0.0, xp.widen(rows))
         return _Target(rows, False, None, weights, poison)
     _checks.id_dtype(dtype, shape, num_classes)
     checked = library.check_values(_checks.id_values, labels, num_classes, ignore_index)
@@ -1064,6 +1068,7 @@ def _sigmoid_labels(
     allowed = (z >= 0) & (z <= 1)
     if kept is not None:
         allowed = allowed | ~kept
+    labels = xp.where(allowed, xp.widen(labels), 0.0)  # as in _softmax_target
     return labels, kept, xp.where(allowed, xp.widen(1.0), xp.nan)
 
 

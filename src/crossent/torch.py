@@ -47,7 +47,8 @@ def as_array(name: str, value: Any) -> Any:
     if isinstance(value, (bool, int, float)):
         dtype = torch.float64 if isinstance(value, float) else None
         return torch.tensor(value, dtype=dtype, device="cpu")
-    if torch.compiler.is_compiling():  # which does not know NumPy's dtypes
+    # The compiler does not know NumPy's dtypes.
+    if torch.compiler.is_compiling() and _holds_numbers(value):
         tensor = torch.tensor(value, device="cpu")
         is_float = tensor.is_floating_point()
         return torch.tensor(value, dtype=torch.float64, device="cpu") if is_float else tensor
@@ -63,6 +64,13 @@ def as_array(name: str, value: Any) -> Any:
         ) from None
     _checks.numeric(name, str(array.dtype.name), array.shape)
     return torch.from_numpy(np.array(array))
+
+
+def _holds_numbers(value: Any) -> bool:
+    """Whether this is a list of numbers, or of such lists."""
+    return isinstance(value, (list, tuple)) and all(
+        isinstance(item, (bool, int, float)) or _holds_numbers(item) for item in value
+    )
 
 
 def as_scores(name: str, value: Any) -> Any:
@@ -175,7 +183,11 @@ class OnDevice:
 
     def _beside(self, value: Any, array: Any) -> Any:
         # Not a Python number: PyTorch takes those from the CPU, without waiting for the device.
-        return array if is_own(value) or array.ndim == 0 else array.to(self.device)
+        if not isinstance(value, (list, tuple)):
+            return array
+        if self.device.type == "mps" and array.dtype == torch.float64:
+            array = array.to(torch.float32)  # Apple's devices have no wider one
+        return array.to(self.device, non_blocking=True)
 
 
 class Loss(torch.nn.Module):
