@@ -598,13 +598,19 @@ def test_compiled_by_inductor(compiled):
     assert_same(result[1], expected[1], 1e-6)
 
 
-def test_compiled_graph_holds_the_native_operator(compiled):
+def recorder():
+    """The functions of each graph that is compiled, and the back end that notes them."""
     graphs = []
 
     def keep(graph, inputs):
         graphs.append([node.target for node in graph.graph.nodes if node.op == "call_function"])
         return graph.forward
 
+    return graphs, keep
+
+
+def test_compiled_graph_holds_the_native_operator(compiled):
+    graphs, keep = recorder()
     logits, labels = data()
     compiled(softmax, backend=keep)(logits, labels)
     compiled(lambda x, z: xe.sigmoid_cross_entropy(labels=z, logits=x), backend=keep)(
@@ -990,12 +996,7 @@ def test_derivatives_of_an_exported_program():
 
 
 def test_a_compiled_program_without_gradient_calls_the_bare_operator(compiled):
-    graphs = []
-
-    def keep(graph, inputs):
-        graphs.append([node.target for node in graph.graph.nodes if node.op == "call_function"])
-        return graph.forward
-
+    graphs, keep = recorder()
     logits, labels = data()
     with torch.no_grad():
         compiled(softmax, backend=keep)(logits.requires_grad_(), labels)
