@@ -296,7 +296,7 @@ FAULTS = [
         "native/thread_pool.cpp",
         "std::min(loop.grain, loop.items - begin)",
         "std::min(loop.grain, loop.items - begin - 1)",
-        CONTRACT,
+        "test_native.py::test_a_row_that_is_no_distribution_is_refused_on_any_thread",
     ),
     # ---- the native core: losses
     Fault(
