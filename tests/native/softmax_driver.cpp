@@ -895,10 +895,38 @@ crossent::Array seen_by_a_front_end(const Array& array, int rank) {
     return seen;
 }
 
+// A call of either loss; its pointers lead to its own arrays.
+struct Call : crossent::LossCall {
+    crossent::Array own_logits, own_labels, own_weights, own_losses, own_gradient;
+
+    Call(const Array& x, const Array& y, const Array& weights, int weight_axes, const Array& rows,
+         const Array& slopes)
+        : own_logits(seen_by_a_front_end(x, 3)),
+          own_labels(seen_by_a_front_end(y, 3)),
+          own_weights(seen_by_a_front_end(weights, weight_axes)),
+          own_losses(seen_by_a_front_end(rows, 3)),
+          own_gradient(seen_by_a_front_end(slopes, 3)) {
+        logits = &own_logits;
+        labels = &own_labels;
+        sample_weight = &own_weights;
+        losses = &own_losses;
+        gradient = &own_gradient;
+    }
+    Call(const Call&) = delete;
+
+    // Of labels that are invalid.
+    void expect_nan(crossent::Answer (*loss)(const crossent::LossCall&, double*)) {
+        double value = 0;
+        expect(loss(*this, &value) == crossent::Answer::unusual, "invalid labels are noticed");
+        invalid_is_nan = true;
+        expect(loss(*this, &value) == crossent::Answer::ok, "invalid labels are NaN");
+        expect(reduction == Reduction::none || std::isnan(value), "so is what they become");
+    }
+};
+
 // Weights of every kind and rank; row 0 has labels that are no labels, which compiled programs
 // get as NaN and the others as `unusual`. Row 1 has such labels too, and a weight of 0.
 void calls_with_invalid_labels() {
-    using crossent::Answer;
     constexpr int64_t rows = 4, n = 5;
     int turn = 0;
     for (const Number number : kFloats) {
@@ -932,28 +960,14 @@ void calls_with_invalid_labels() {
                 for (int64_t j = 0; j < n; ++j) class_weight.set(j, 0, c.class_weight(j));
                 const std::vector<char> given = labels.content();
 
-                const auto logits_seen = seen_by_a_front_end(logits, 3);
-                const auto labels_seen = seen_by_a_front_end(labels, 3);
-                const auto weights_seen = seen_by_a_front_end(weights, turn % 2 == 0 ? 1 : 2);
                 const auto class_weight_seen = seen_by_a_front_end(class_weight, 1);
                 const auto upstream_seen = seen_by_a_front_end(upstream, 1);
-                const auto losses_seen = seen_by_a_front_end(losses, 3);
-                const auto gradient_seen = seen_by_a_front_end(gradient, 3);
-                crossent::LossCall call;
-                call.logits = &logits_seen;
-                call.labels = &labels_seen;
-                call.sample_weight = &weights_seen;
+                Call call(logits, labels, weights, turn % 2 == 0 ? 1 : 2, losses, gradient);
                 if (c.options.class_weight) call.class_weight = &class_weight_seen;
-                call.losses = &losses_seen;
-                call.gradient = &gradient_seen;
                 call.reduction = turn % 5 == 0 ? Reduction::sum : Reduction::none;
-                if (call.reduction == Reduction::none) call.upstream_rows = &upstream_seen;
-                double value = 0;
-                expect(softmax_loss(call, &value) == Answer::unusual, "invalid labels are noticed");
-                call.invalid_is_nan = true;
-                expect(softmax_loss(call, &value) == Answer::ok, "invalid labels are NaN");
                 const bool reduced = call.reduction != Reduction::none;
-                expect(!reduced || std::isnan(value), "so is their sum");
+                if (!reduced) call.upstream_rows = &upstream_seen;
+                call.expect_nan(crossent::softmax_loss);
                 for (int64_t row = 0; row < rows; ++row) {
                     const Expected expected = expected_row(c, x[row], row);
                     for (int64_t j = 0; j < n; ++j) {
@@ -979,7 +993,6 @@ void calls_with_invalid_labels() {
 
 // The same of elements: their first and second label is 2.
 void sigmoid_calls_with_invalid_labels() {
-    using crossent::Answer;
     constexpr int64_t rows = 3, n = 4;
     int turn = 0;
     for (const Number number : kFloats) {
@@ -1002,25 +1015,11 @@ void sigmoid_calls_with_invalid_labels() {
                 }
                 for (int64_t j = 0; j < pos_weight.shape[0]; ++j) pos_weight.set(j, 0, 2);
 
-                const auto logits_seen = seen_by_a_front_end(logits, 3);
-                const auto labels_seen = seen_by_a_front_end(labels, 3);
-                const auto weights_seen = seen_by_a_front_end(weights, 3);
                 const auto pos_weight_seen = seen_by_a_front_end(pos_weight, 1);
-                const auto losses_seen = seen_by_a_front_end(losses, 3);
-                const auto gradient_seen = seen_by_a_front_end(gradient, 3);
-                crossent::LossCall call;
-                call.logits = &logits_seen;
-                call.labels = &labels_seen;
-                call.sample_weight = &weights_seen;
+                Call call(logits, labels, weights, 3, losses, gradient);
                 call.pos_weight = &pos_weight_seen;
-                call.losses = &losses_seen;
-                call.gradient = &gradient_seen;
                 call.reduction = turn % 5 == 0 ? Reduction::mean : Reduction::none;
-                double value = 0;
-                expect(sigmoid_loss(call, &value) == Answer::unusual, "invalid labels are noticed");
-                call.invalid_is_nan = true;
-                expect(sigmoid_loss(call, &value) == Answer::ok, "invalid labels are NaN");
-                expect(call.reduction == Reduction::none || std::isnan(value), "so is their mean");
+                call.expect_nan(crossent::sigmoid_loss);
                 for (int64_t k = 0; k < rows * n; ++k) {
                     const double loss = losses.read(0, k), slope = gradient.read(k / n, k % n);
                     if (k == 0) {
