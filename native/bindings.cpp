@@ -25,6 +25,7 @@
 #include "instruction_sets.h"
 #include "kernels.h"
 #include "thread_pool.h"
+#include "torch_operator.h"
 #include "xla_ffi.h"
 
 namespace nb = nanobind;
@@ -408,21 +409,6 @@ struct Reader {
     }
 };
 
-void move_to_end(Array& array, int axis) {
-    std::rotate(array.shape + axis, array.shape + axis + 1, array.shape + array.rank);
-    std::rotate(array.strides + axis, array.strides + axis + 1, array.strides + array.rank);
-}
-
-void write_number(const Array& to, double value) {
-    need(to.rank == 0 && (to.number == Number::float32 || to.number == Number::float64),
-         "result: not one float32 or float64");
-    if (to.number == Number::float32) {
-        *static_cast<float*>(to.data) = static_cast<float>(value);
-    } else {
-        *static_cast<double*>(to.data) = value;
-    }
-}
-
 std::optional<double> linear_loss_at(nb::handle exchange, nb::handle logits, nb::handle labels,
                                      nb::handle weight, nb::handle sample_weight,
                                      nb::handle upstream_rows, nb::handle result, nb::handle losses,
@@ -445,18 +431,10 @@ std::optional<double> linear_loss_at(nb::handle exchange, nb::handle logits, nb:
     call.losses = read(losses, arrays.losses);
     call.gradient = read(gradient, arrays.gradient);
     if (read.has_failed || !set_reduction(call, reduction)) return std::nullopt;
-    const int rank = arrays.logits.rank;
     if (!is_float(arrays.logits.number)) return std::nullopt;
-    if (is_softmax) {
-        if (rank == 0 || rank >= Rows::kMaxDimensions || axis < -rank || axis >= rank) {
-            return std::nullopt;
-        }
-        const int classes = static_cast<int>(axis < 0 ? axis + rank : axis);
-        // Arrays of the rank of the logits are looked at with the classes last.
-        for (Array* array : {&arrays.logits, &arrays.labels, &arrays.gradient}) {
-            const bool is_present = array != &arrays.gradient || call.gradient != nullptr;
-            if (is_present && array->rank == rank) move_to_end(*array, classes);
-        }
+    Array* into = call.gradient == nullptr ? nullptr : &arrays.gradient;
+    if (is_softmax && !crossent::put_classes_last(axis, arrays.logits, arrays.labels, into)) {
+        return std::nullopt;
     }
     call.label_smoothing = label_smoothing;
     call.has_ignored = ignore_index.has_value();
@@ -470,7 +448,11 @@ std::optional<double> linear_loss_at(nb::handle exchange, nb::handle logits, nb:
     call.invalid_is_nan = invalid_is_nan;
     constexpr Loss of_softmax = crossent::softmax_loss, of_sigmoid = crossent::sigmoid_loss;
     const std::optional<double> value = answer_of(is_softmax ? of_softmax : of_sigmoid, call);
-    if (value && to != nullptr) write_number(*to, *value);
+    if (value && to != nullptr) {
+        need(to->rank == 0 && (to->number == Number::float32 || to->number == Number::float64),
+             "result: not one float32 or float64");
+        crossent::write_value(*to, *value);
+    }
     return value;
 }
 
@@ -593,6 +575,11 @@ NB_MODULE(_native, module) {
                "goes to the result too; losses are in C order. With invalid_is_nan rows whose "
                "labels are invalid become NaN, and so does "
                "the value. None as in softmax_loss, also for tensors that no kernel reads.");
+    module.def("register_torch_operators", &crossent::register_torch_operators, "library"_a,
+               "Kernels for the operators of compiled programs; False where the PyTorch that this "
+               "library is linked to has no C interface for them.");
+    module.def("follow_threads", &crossent::follow_threads, "threads"_a,
+               "set_num_threads where the number is another than at the last call.");
     module.def("elementwise", &elementwise, "name"_a, "x"_a, "x_bfloat16"_a, "out"_a,
                "sigmoid, log_sigmoid or softplus of every element.");
     module.def("exact_sum", &exact_sum, "values"_a, "divisor"_a.none(),

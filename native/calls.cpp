@@ -482,6 +482,32 @@ __attribute__((noinline)) Answer sigmoid_loss_of(const LossCall& call, double* v
 
 }  // namespace
 
+bool put_classes_last(int64_t axis, Array& logits, Array& labels, Array* gradient) {
+    const int rank = logits.rank;
+    if (rank == 0 || rank >= Rows::kMaxDimensions || axis < -rank || axis >= rank) return false;
+    const int classes = static_cast<int>(axis < 0 ? axis + rank : axis);
+    for (Array* array : {&logits, &labels, gradient}) {
+        if (array == nullptr || array->rank != rank) continue;
+        std::rotate(array->shape + classes, array->shape + classes + 1, array->shape + rank);
+        std::rotate(array->strides + classes, array->strides + classes + 1, array->strides + rank);
+    }
+    return true;
+}
+
+double to_double(const Array& scalar) {
+    double number = 0;
+    read(scalar, &number);
+    return number;
+}
+
+void write_value(const Array& scalar, double value) {
+    if (scalar.number == Number::float64) {
+        *static_cast<double*>(scalar.data) = value;
+    } else {
+        *static_cast<float*>(scalar.data) = static_cast<float>(value);
+    }
+}
+
 Answer softmax_loss(const LossCall& call, double* value) {
     const FloatingPointState state;
     return softmax_loss_of(call, value);

@@ -47,4 +47,12 @@ struct LossCall {
 Answer softmax_loss(const LossCall& call, double* value);
 Answer sigmoid_loss(const LossCall& call, double* value);
 
+// For front ends whose classes may be on any axis of the logits: moves it to the end of all arrays
+// of the logits' rank. False where there is no such axis. The gradient may be null.
+bool put_classes_last(std::int64_t axis, Array& logits, Array& labels, Array* gradient);
+
+// The one element of an array, of any number; and a float32 or float64 one, rounded once.
+double to_double(const Array& scalar);
+void write_value(const Array& scalar, double value);
+
 }  // namespace crossent

@@ -343,16 +343,9 @@ class Inputs {
     double normalizer_ = 0;
 };
 
-// Not inlined: the rounding must not move out of the floating-point state.
-__attribute__((noinline)) void write_value(TF_OpKernelContext* context, Number logits,
-                                           double value) {
+void write_value(TF_OpKernelContext* context, Number logits, double value) {
     const bool is_wide = logits == Number::float64;
-    const Array output = allocate(context, 0, is_wide ? TF_DOUBLE : TF_FLOAT, nullptr, 0);
-    if (is_wide) {
-        *static_cast<double*>(output.data) = value;
-    } else {
-        *static_cast<float*>(output.data) = static_cast<float>(value);
-    }
+    crossent::write_value(allocate(context, 0, is_wide ? TF_DOUBLE : TF_FLOAT, nullptr, 0), value);
 }
 
 // One input as an output, without a copy.

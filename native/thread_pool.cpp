@@ -356,6 +356,14 @@ int max_threads() {
 
 void set_max_threads(int threads) { thread_limit = std::clamp(threads, 0, kMostThreads); }
 
+void follow_threads(int threads) {
+    static std::atomic<int> followed{0};
+    if (threads != followed) {
+        followed = threads;
+        set_max_threads(threads);
+    }
+}
+
 }  // namespace crossent
 
 int crossent_get_num_threads() noexcept {

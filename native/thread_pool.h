@@ -29,6 +29,10 @@ int max_threads();
 // For the whole process, from the next loop on. Below 1: forget, and look at the variables again.
 void set_max_threads(int threads);
 
+// set_max_threads where a library's own number is another than at the last call: in between, others
+// may change ours.
+void follow_threads(int threads);
+
 }  // namespace crossent
 
 // The same for threadpoolctl, which calls them by name through ctypes, where nothing may throw:

@@ -136,12 +136,6 @@ class Options {
 // Bits of the attribute `operands`.
 enum Operands : int64_t { has_class_weight = 1, has_sample_weight = 2, has_normalizer = 4 };
 
-double to_double(const Array& scalar) {
-    if (scalar.number == Number::float64) return *static_cast<const double*>(scalar.data);
-    if (scalar.number == Number::float32) return *static_cast<const float*>(scalar.data);
-    return *static_cast<const std::int32_t*>(scalar.data);
-}
-
 bool is_normalizer(const Array& array) {
     return array.rank == 0 && (array.number == Number::float64 || array.number == Number::float32 ||
                                array.number == Number::int32);
@@ -213,13 +207,7 @@ bool run(const xla::CallFrame& frame, Loss loss, bool is_softmax) {
             call.normalizer = &normalizer;
         }
         if (loss(call, &value) != Answer::ok) return false;
-        if (call.reduction == Reduction::sum) {
-            if (is_wide) {
-                *static_cast<double*>(result.array.data) = value;
-            } else {
-                *static_cast<float*>(result.array.data) = static_cast<float>(value);
-            }
-        }
+        if (call.reduction == Reduction::sum) write_value(result.array, value);
         for (Grouped& array : arrays) array.advance();
         result.advance();
         gradient.advance();

@@ -306,6 +306,30 @@ FAULTS = [
         "test_numpy.py::test_a_normalizer_of_0_gives_0",
     ),
     Fault(
+        "native/torch_operator.cpp",
+        "(*next_++ & 255) != 0",
+        "*next_++ == 0",
+        "test_torch_operator.py",
+    ),
+    Fault(
+        "native/torch_operator.cpp",
+        "if (handle_ != nullptr) torch.delete_tensor_object(handle_);",
+        "",
+        "test_torch_operator.py",
+    ),
+    Fault(
+        "native/torch_operator.cpp",
+        "        follow_threads(static_cast<int>(threads));\n",
+        "",
+        "test_torch_operator.py",
+    ),
+    Fault(
+        "native/torch_operator.cpp",
+        "    if (is_contiguous(array)) return allocate(",
+        "    if (array.rank > 0) return allocate(",
+        "test_torch_operator.py",
+    ),
+    Fault(
         "native/calls.cpp",
         "task.z_loss = call.z_loss;",
         "",

@@ -28,8 +28,6 @@ INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uin
 # Machine epsilon by dtype name; NumPy itself does not know bfloat16.
 EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
 
-REDUCTIONS = ("mean", "sum", "mean_all", "none")
-
 Shape = tuple[Any, ...]  # TensorFlow's graphs have None where a length is not known yet
 
 
@@ -78,7 +76,7 @@ def _as_float(value: Any) -> float:
 
 
 def reduction(value: Any, normalizer: Any) -> None:
-    if not isinstance(value, str) or value not in REDUCTIONS:
+    if not isinstance(value, str) or value not in ("mean", "sum", "mean_all", "none"):
         raise OptionError(
             f'reduction must be "mean", "sum", "mean_all" or "none"; got {_shown(value)}. '
             '"mean" divides by the weight of the kept rows.'

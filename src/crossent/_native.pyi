@@ -77,6 +77,14 @@ def linear_loss_at(exchange: object | None, logits: object, labels: object, weig
     A tensor is read by the exchange, or is a tuple of address, number, shape and strides in elements. A number is its place in float32, float64, float16, bfloat16, bool, int8, int16, int32, int64, uint8, uint16, uint32, uint64. The value goes to the result too; losses are in C order. With invalid_is_nan rows whose labels are invalid become NaN, and so does the value. None as in softmax_loss, also for tensors that no kernel reads.
     """
 
+def register_torch_operators(library: str) -> bool:
+    """
+    Kernels for the operators of compiled programs; False where the PyTorch that this library is linked to has no C interface for them.
+    """
+
+def follow_threads(threads: int) -> None:
+    """set_num_threads where the number is another than at the last call."""
+
 def elementwise(name: str, x: Annotated[NDArray, dict(writable=False)], x_bfloat16: bool, out: NDArray) -> None:
     """sigmoid, log_sigmoid or softplus of every element."""
 

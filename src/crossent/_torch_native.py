@@ -32,19 +32,16 @@ from crossent.errors import ArgumentError
 _C = torch._C
 _STRIDED = torch.strided
 _CPU = torch.device("cpu")
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_INTEGERS = (
-    *(torch.int8, torch.int16, torch.int32, torch.int64),
-    *(torch.uint8, torch.uint16, torch.uint32, torch.uint64),
-)
 # By the numbers of crossent::Number in native/arrays.h.
 _NUMBERS = {
-    torch.float32: 0,
-    torch.float64: 1,
-    torch.float16: 2,
-    torch.bfloat16: 3,
-    torch.bool: 4,
-    **{dtype: 5 + k for k, dtype in enumerate(_INTEGERS)},
+    dtype: number
+    for number, dtype in enumerate(
+        (
+            *(torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool),
+            *(torch.int8, torch.int16, torch.int32, torch.int64),
+            *(torch.uint8, torch.uint16, torch.uint32, torch.uint64),
+        )
+    )
 }
 _MOST_AXES = 31  # of logits in the row statistics
 _PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
@@ -53,10 +50,12 @@ _PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
 # ignore_index, temperature, softcap, z_loss, reduction. A tuple, because operators take no more.
 _Options = tuple[bool, int, float, int | None, float, float | None, float, str]
 
+# Read once: torch.compile would look at the whole environment before each call.
+_IS_CHECKED = os.environ.get("CROSSENT_CHECK") == "1"
+
 # How the call reads tensors; None in PyTorch before 2.10: there it gets their places.
 _EXCHANGE = native.core and native.core.tensor_exchange(torch.Tensor)
 
-_threads = 0
 # By the dtype of the logits. Made when they are needed: whoever imports may fake all tensors.
 _number_like: dict[Any, Any] = {}
 
@@ -308,16 +307,7 @@ def _fits_int64(number: int) -> bool:
 
 
 def _follow_threads() -> None:
-    threads = torch.get_num_threads()
-    if threads != _threads:
-        _follow(threads)
-
-
-def _follow(threads: int) -> None:
-    """PyTorch's number of threads becomes ours when it changes; between, others may change ours."""
-    global _threads
-    native.core.set_num_threads(threads)
-    _threads = threads
+    native.core.follow_threads(torch.get_num_threads())
 
 
 def _gradient(
@@ -537,6 +527,9 @@ def _compiled(
             return None
         normalizer = normalizer.detach()
     operators = torch.ops.crossent
+    if _IS_CHECKED:
+        checked = operators.checked_labels
+        labels = checked(logits, labels, weight, sample_weight, normalizer, *options)
     # An exported program may be differentiated later.
     is_differentiable = _C.is_grad_enabled() or torch.compiler.is_exporting()
     operator = operators.linear_loss if is_differentiable else operators.linear_loss_value
@@ -563,7 +556,8 @@ def _fits(logits: Any, labels: Any, weight: Any, sample_weight: Any, options: _O
     if native.core is None or not (
         isinstance(logits, torch.Tensor)
         and logits.device.type == "cpu"
-        and logits.dtype in _FLOATS
+        and logits.is_floating_point()
+        and logits.dtype in _NUMBERS
         and _is_tensor(labels)
         and all(w is None or _is_tensor(w) for w in (weight, sample_weight))
         and (ignore_index is None or (type(ignore_index) is int and _fits_int64(ignore_index)))
@@ -578,7 +572,8 @@ def _fits(logits: Any, labels: Any, weight: Any, sample_weight: Any, options: _O
         if type(axis) is not int or not -rank <= axis < rank or shape[axis] == 0:
             return False
         rows, last = _rows(shape, options), shape[axis : axis % rank + 1]
-        is_ids = labels.shape == rows and labels.dtype in _INTEGERS
+        is_integer = not labels.is_floating_point() and labels.dtype is not torch.bool
+        is_ids = labels.shape == rows and is_integer
         is_soft = labels.shape == shape and shape[axis] > 1 and ignore_index is None
         fit, one = is_ids or is_soft, weight is None
     return (
@@ -607,18 +602,20 @@ def _linear_loss(*arguments: Any) -> Any:
     is_none = options[-1] == "none"
     logits = tensors[0]
     result = _new_losses(logits, options) if is_none else _new_number(logits.dtype)
-    if not _call(tensors, divisor, options, 1.0, result, None):
-        if os.environ.get("CROSSENT_CHECK") == "1":
-            _general_loss(tensors, divisor, options)  # says what is wrong
-        is_done = _call(tensors, divisor, options, 1.0, result, None, invalid_is_nan=True)
-        return _answer(result if is_done else None)
-    return result
+    is_done = _call(tensors, divisor, options, 1.0, result, None, invalid_is_nan=True)
+    return _answer(result if is_done else None)
 
 
 def _linear_loss_gradient(upstream: Any, *arguments: Any) -> Any:
     tensors, normalizer, options = arguments[:4], arguments[4], arguments[5:]
     divisor = None if normalizer is None else normalizer.item()
     return _answer(_gradient(tensors, divisor, options, upstream, invalid_is_nan=True))
+
+
+def _checked_labels(*arguments: Any) -> Any:
+    """The labels, once the general way has found nothing to say about any argument."""
+    _general_loss(arguments[:4], arguments[4], arguments[5:])
+    return arguments[1].clone()
 
 
 def _answer(of_kernel: Any) -> Any:
@@ -635,6 +632,10 @@ def _fake_loss(logits: Any, *arguments: Any) -> Any:
 
 def _fake_gradient(upstream: Any, logits: Any, *arguments: Any) -> Any:
     return torch.empty_like(logits)
+
+
+def _fake_labels(logits: Any, labels: Any, *arguments: Any) -> Any:
+    return torch.empty_like(labels)
 
 
 class _OperatorLoss(torch.autograd.Function):
@@ -679,15 +680,19 @@ def _differentiable_loss(*arguments: Any) -> Any:
 # it is needed: a program that is compiled already goes through it at each call.
 _make_library: Any = torch.library.Library
 _library = _make_library("crossent", "DEF")
-for _name, _parameters, _kernel, _fake in (
-    ("linear_loss", _PARAMETERS, _linear_loss, _fake_loss),
-    ("linear_loss_value", _PARAMETERS, _linear_loss, _fake_loss),
-    (
-        *("linear_loss_gradient", "Tensor upstream, " + _PARAMETERS),
-        *(_linear_loss_gradient, _fake_gradient),
-    ),
+_GRADIENT_PARAMETERS = "Tensor upstream, " + _PARAMETERS
+for _name, _parameters, _fake in (
+    ("linear_loss", _PARAMETERS, _fake_loss),
+    ("linear_loss_value", _PARAMETERS, _fake_loss),
+    ("linear_loss_gradient", _GRADIENT_PARAMETERS, _fake_gradient),
+    ("checked_labels", _PARAMETERS, _fake_labels),
 ):
     _library.define(f"{_name}({_parameters}) -> Tensor", tags=torch.Tag.pt2_compliant_tag)
-    _library.impl(_name, _kernel, "CPU")
     torch.library.register_fake(f"crossent::{_name}", _fake, lib=_library)
+_library.impl("checked_labels", _checked_labels, "CPU")
 _library.impl("linear_loss", _differentiable_loss, "Autograd")
+# Kernels in Python where PyTorch, before 2.10, has no interface for those in C++.
+if not (native.core and native.core.register_torch_operators(_C.__file__)):
+    _library.impl("linear_loss", _linear_loss, "CPU")
+    _library.impl("linear_loss_value", _linear_loss, "CPU")
+    _library.impl("linear_loss_gradient", _linear_loss_gradient, "CPU")
