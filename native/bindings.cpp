@@ -403,8 +403,9 @@ struct Reader {
         const std::int64_t size = crossent::size_of(*number);
         for (int d = 0; d < found.ndim; ++d) {
             array.shape[d] = found.shape[d];
-            array.strides[d] = found.strides[d] * size;
+            if (found.strides != nullptr) array.strides[d] = found.strides[d] * size;
         }
+        if (found.strides == nullptr) set_contiguous(array);  // as DLPack has it
         return found.data != nullptr || count_of(array) == 0;  // zeros may have no memory
     }
 };

@@ -777,6 +777,16 @@ def test_compiled_programs_check_labels_if_asked_to(monkeypatch, compiled):
     assert torch.isnan(compiled(lambda *arguments: softmax(*arguments))(logits, labels))
 
 
+@pytest.mark.parametrize("ignored", [2**62, 2**63, -(2**70)])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.float64])
+def test_what_is_ignored_may_be_beyond_the_labels(ignored, dtype):
+    logits, labels = data()
+    ours = softmax(logits, labels.to(dtype), ignore_index=ignored)
+    assert_same(ours, softmax(logits, labels))
+    weight = xe.label_weight(labels=labels, num_classes=CLASSES, ignore_index=ignored)
+    assert weight == ROWS
+
+
 # ---- the module
 
 

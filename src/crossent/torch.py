@@ -130,11 +130,14 @@ def _values(tensor: Any) -> np.ndarray:
 
 def class_ids(labels: Any, ignored: int | None) -> tuple[Any, Any]:
     """Class ids as int64, 0 where ignored, -1 where they are fractions; and the kept rows."""
-    ids = labels.to(torch.int64)
-    # Before fractions become -1, which may be what is ignored.
-    kept = None if ignored is None else (labels if labels.is_floating_point() else ids) != ignored
+    ids, kept = labels.to(torch.int64), None
     if labels.is_floating_point():
+        # Before fractions become -1, which may be what is ignored.
+        kept = None if ignored is None else labels != float(ignored)
         ids = torch.where(ids == labels, ids, -1)
+    elif ignored is not None:
+        # PyTorch compares no number with integers that cannot be that large.
+        kept = ids != ignored if -(2**63) <= ignored < 2**63 else torch.ones_like(ids).bool()
     return (ids if kept is None else torch.where(kept, ids, 0)), kept
 
 
