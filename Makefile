@@ -7,7 +7,7 @@ PYTHON ?= python3
 PYTEST_ARGS ?= -n auto
 
 # What Python 3.13 runs too, on the base install and JAX: no pyarrow, rich, scikit-learn there, and
-# nowhere a PyTorch without CUDA.
+# nowhere a PyTorch without CUDA. Not the slow ones: what they show is no matter of the Python.
 CORE_TESTS := $(wildcard $(patsubst %,tests/test_%.py,build doctor imports contract contract_information \
 	same_bits advice catalogue audit audit_cli jax xla_ffi))
 
@@ -105,7 +105,7 @@ test-core-313:
 	@echo "skipped on Python 3.13: none found; name one with PYTHON313=/path/to/python3.13"
 else
 test-core-313: $(VENV313)/.installed
-	$(VENV313)/bin/python -m pytest $(PYTEST_ARGS) $(CORE_TESTS)
+	$(VENV313)/bin/python -m pytest -m "not slow" $(PYTEST_ARGS) $(CORE_TESTS)
 
 $(VENV313)/.created:
 	$(PYTHON313) -m venv --clear $(VENV313)

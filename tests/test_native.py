@@ -95,11 +95,12 @@ def far(actual, exact_, dtype, scale=None):
     """Errors in ulp; agreement on infinity is none."""
     with np.errstate(invalid="ignore"):
         wide = actual.astype(BIG)
+        away = np.abs((wide - exact_).astype(np.float64))
         size = np.abs(exact_) if scale is None else np.maximum(np.abs(exact_), scale)
+        size = size.astype(np.float64)
         size = np.where(np.isfinite(size), size, 1)
-        unit = ulp_of(size.astype(np.float64), dtype)
-        error = np.where(wide == exact_, 0, np.abs(wide - exact_) / unit)
-    return np.where(np.isnan(error), INF, error).astype(np.float64)
+        error = np.where(wide == exact_, 0, away / ulp_of(size, dtype))
+    return np.where(np.isnan(error), INF, error)
 
 
 def assert_close(logits, ids, what=""):
@@ -978,9 +979,9 @@ def test_one_digest_per_instruction_set(isa):
     if isa == "x86-64":
         pytest.skip("the formula runs on one thread")
     code = PROBLEM + "print(crossent.kernel_for(problem(1, 2)[0]), digest())"
-    runs = [python(code, isa=isa, CROSSENT_NUM_THREADS=n).split() for n in "1277"]
+    runs = [python(code, isa=isa, CROSSENT_NUM_THREADS=n).split() for n in "17"]
     assert runs[0][:2] == ["native", isa]
-    assert runs[0] == runs[1] == runs[2] == runs[3]
+    assert runs[0] == runs[1]
 
 
 SUITE = """
@@ -1005,7 +1006,8 @@ def test_every_instruction_set(isa, suite):
         pytest.skip("the tests run on the best set anyway")
     if isa == "x86-64" and suite == ("test_native.py",):
         pytest.skip("the formula has no kernels")
-    chosen = ["-m", "not slow", "-k", "not (digest or forked or flush)"]
+    # No kernel reads probabilities: what becomes of them is the same on every instruction set.
+    chosen = ["-m", "not slow", "-k", "not (digest or forked or flush or of_probabilities)"]
     python(SUITE, isa, *chosen, *suite, isa=isa)
 
 

@@ -571,8 +571,9 @@ def test_compiled(loss, dynamic, compiled):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
-@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize(
+    ("dynamic", "backend"), [(False, "aot_eager"), (True, "aot_eager"), (False, "inductor")]
+)
 def test_torch_func_inside_compile(backend, dynamic, compiled):
     """A custom operator here gave zeros for a gradient, and no error."""
     logits, labels = data()
