@@ -405,7 +405,7 @@ struct Reader {
             array.shape[d] = found.shape[d];
             if (found.strides != nullptr) array.strides[d] = found.strides[d] * size;
         }
-        if (found.strides == nullptr) set_contiguous(array);  // as DLPack has it
+        if (found.strides == nullptr) set_contiguous(array);   // as DLPack has it
         return found.data != nullptr || count_of(array) == 0;  // zeros may have no memory
     }
 };
