@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 
-_VERSION = 9  # of modules; TensorFlow takes it since 2.14
+_SINCE = 2, 21  # the least TensorFlow that this was tried on; before, the formula runs
+_VERSION = 9  # of modules
 
 _TYPES = {
     tf.float16: "f16",
@@ -33,6 +34,8 @@ _TYPES = {
 
 def register(ops_file: Path) -> bool:
     """Whether XLA knows the handlers that the library of our ops has."""
+    if tuple(map(int, tf.__version__.split(".")[:2])) < _SINCE:
+        return False
     try:
         own = ctypes.CDLL(str(ops_file))
         theirs = ctypes.CDLL(str(Path(tf.sysconfig.get_lib()) / "libtensorflow_cc.so.2"))
@@ -90,7 +93,8 @@ def call(
     count = len(results)
     values = ", ".join(f"%y#{k}" for k in range(count))
     of_results = ", ".join(result_types)
-    module = f"""module @crossent attributes {{jax.uses_shape_polymorphism = {"true" if is_unknown else "false"}}} {{
+    unknown = "true" if is_unknown else "false"
+    module = f"""module @crossent attributes {{jax.uses_shape_polymorphism = {unknown}}} {{
 func.func public @main({arguments}) -> ({of_results}) {{
 {lines}%y:{count} = stablehlo.custom_call @{target}({", ".join(names)}) {{{", ".join(settings)}}}
     : ({", ".join(types)}) -> ({of_results})
