@@ -22,6 +22,7 @@
 #include "memory_advice.h"
 #include "tensorflow_c_api.h"
 #include "thread_pool.h"
+#include "xla_ffi.h"
 
 namespace {
 
@@ -568,3 +569,9 @@ __attribute__((constructor)) void register_ops() {
 }
 
 }  // namespace
+
+// For Python, which has looked up the interface of the XLA that TensorFlow brings along.
+extern "C" __attribute__((visibility("default"))) int crossent_register_xla_handlers(
+    const crossent::xla::Api* api) {
+    return crossent::register_xla_handlers(*api);
+}

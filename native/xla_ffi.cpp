@@ -1,9 +1,10 @@
-// The losses as XLA calls them, for JAX on CPUs.
+// The losses as XLA calls them on CPUs, for JAX and for TensorFlow's `jit_compile`.
 //
 // Operands: logits, labels, and those of class_weight (softmax) or pos_weight (sigmoid),
-// sample_weight and normalizer that the attribute `operands` names, in that order. Results: the
-// reduced value, or the losses of the rows, and where a second result is asked for the gradient in
-// the logits. A compiled program cannot raise: rows with invalid labels become NaN.
+// sample_weight, normalizer and upstream (one number, or one for each row) that the attribute
+// `operands` names, in that order. Results: the reduced value, or the losses of the rows, and where
+// a second result is asked for the gradient in the logits, times upstream. A compiled program
+// cannot raise: rows with invalid labels become NaN.
 //
 // Every array begins with the same `groups` axes, what jax.vmap has put in front: each group is a
 // call of its own, with its own value.
@@ -134,9 +135,14 @@ class Options {
 };
 
 // Bits of the attribute `operands`.
-enum Operands : int64_t { has_class_weight = 1, has_sample_weight = 2, has_normalizer = 4 };
+enum Operands : int64_t {
+    has_class_weight = 1,
+    has_sample_weight = 2,
+    has_normalizer = 4,
+    has_upstream = 8
+};
 
-bool is_normalizer(const Array& array) {
+bool is_scalar(const Array& array) {
     return array.rank == 0 && (array.number == Number::float64 || array.number == Number::float32 ||
                                array.number == Number::int32);
 }
@@ -149,25 +155,29 @@ constexpr char kUnfit[] = "crossent: operands, results or attributes do not fit 
 bool run(const xla::CallFrame& frame, Loss loss, bool is_softmax) {
     Options options(frame.attributes);
     LossCall call;
-    int64_t groups = 0, axis = 0, reduced = 0, operands = 0, has_ignored = 0;
+    int64_t groups = 0, axis = 0, reduction = 0, operands = 0, has_ignored = 0;
     const bool complete =
         options.read("axis", axis) && options.read("groups", groups) &&
         options.read("has_ignored", has_ignored) && options.read("ignored", call.ignored) &&
         options.read("label_smoothing", call.label_smoothing) &&
-        options.read("operands", operands) && options.read("reduced", reduced) &&
+        options.read("operands", operands) && options.read("reduction", reduction) &&
         options.read("softcap", call.softcap) && options.read("temperature", call.temperature) &&
         options.read("z_loss", call.z_loss);
-    if (!complete) return false;
+    if (!complete || reduction < 0 || reduction > static_cast<int>(Reduction::mean_all))
+        return false;
     call.has_ignored = has_ignored != 0;
     call.has_softcap = call.softcap > 0;
-    call.reduction = reduced != 0 ? Reduction::sum : Reduction::none;
+    call.reduction = static_cast<Reduction>(reduction);
     call.invalid_is_nan = true;
 
-    enum { kLogits, kLabels, kClassWeight, kSampleWeight, kNormalizer, kOperands };
+    enum { kLogits, kLabels, kClassWeight, kSampleWeight, kNormalizer, kUpstream, kOperands };
     Grouped arrays[kOperands];
-    const bool present[kOperands] = {true, true, (operands & has_class_weight) != 0,
+    const bool present[kOperands] = {true,
+                                     true,
+                                     (operands & has_class_weight) != 0,
                                      (operands & has_sample_weight) != 0,
-                                     (operands & has_normalizer) != 0};
+                                     (operands & has_normalizer) != 0,
+                                     (operands & has_upstream) != 0};
     int64_t next = 0;
     for (int i = 0; i < kOperands; ++i) {
         if (!present[i]) continue;
@@ -179,7 +189,10 @@ bool run(const xla::CallFrame& frame, Loss loss, bool is_softmax) {
     if (next != frame.arguments.size || results < 1 || results > 2) return false;
     if (!result.read(*frame.results.values[0], groups)) return false;
     if (results == 2 && !gradient.read(*frame.results.values[1], groups)) return false;
-    if (present[kNormalizer] && !is_normalizer(arrays[kNormalizer].array)) return false;
+    if (present[kNormalizer] && !is_scalar(arrays[kNormalizer].array)) return false;
+    const Array& upstream = arrays[kUpstream].array;
+    const bool of_rows = present[kUpstream] && upstream.rank > 0;
+    if (present[kUpstream] && !of_rows && !is_scalar(upstream)) return false;
 
     Array& logits = arrays[kLogits].array;
     Array& labels = arrays[kLabels].array;
@@ -190,14 +203,16 @@ bool run(const xla::CallFrame& frame, Loss loss, bool is_softmax) {
     }
     const bool is_wide = logits.number == Number::float64;
     if (result.array.number != (is_wide ? Number::float64 : Number::float32)) return false;
-    if (call.reduction == Reduction::sum && result.array.rank != 0) return false;
+    const bool is_reduced = call.reduction != Reduction::none;
+    if (is_reduced && result.array.rank != 0) return false;
 
     call.logits = &logits;
     call.labels = &labels;
     const Array* weights = present[kClassWeight] ? &arrays[kClassWeight].array : nullptr;
     (is_softmax ? call.class_weight : call.pos_weight) = weights;
     call.sample_weight = present[kSampleWeight] ? &arrays[kSampleWeight].array : nullptr;
-    call.losses = call.reduction == Reduction::none ? &result.array : nullptr;
+    call.upstream_rows = of_rows ? &upstream : nullptr;
+    call.losses = is_reduced ? nullptr : &result.array;
     call.gradient = results == 2 ? &gradient.array : nullptr;
 
     for (int64_t g = 0; g < arrays[kLogits].groups; ++g) {
@@ -206,8 +221,9 @@ bool run(const xla::CallFrame& frame, Loss loss, bool is_softmax) {
             normalizer = to_double(arrays[kNormalizer].array);
             call.normalizer = &normalizer;
         }
+        if (present[kUpstream] && !of_rows) call.upstream = to_double(upstream);
         if (loss(call, &value) != Answer::ok) return false;
-        if (call.reduction == Reduction::sum) write_value(result.array, value);
+        if (is_reduced) write_value(result.array, value);
         for (Grouped& array : arrays) array.advance();
         result.advance();
         gradient.advance();
@@ -251,5 +267,21 @@ constexpr XlaHandler kHandlers[] = {
 }  // namespace
 
 const XlaHandler* xla_handlers() { return kHandlers; }
+
+bool register_xla_handlers(const xla::Api& api) {
+    const xla::ApiVersion& version = api.api_version;
+    if (version.major_version != xla::kMajorVersion || version.minor_version < xla::kMinorVersion) {
+        return false;
+    }
+    for (const XlaHandler* each = kHandlers; each->name != nullptr; ++each) {
+        xla::RegisterArguments arguments{};
+        arguments.struct_size = offsetof(xla::RegisterArguments, traits) + sizeof arguments.traits;
+        arguments.name = {each->name, std::strlen(each->name)};
+        arguments.platform = {"Host", 4};
+        arguments.bundle.execute = each->function;
+        if (api.register_handler(&arguments) != nullptr) return false;
+    }
+    return true;
+}
 
 }  // namespace crossent

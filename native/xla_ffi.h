@@ -1,4 +1,5 @@
-// The part of XLA's C interface for foreign functions that the handlers for JAX use.
+// The part of XLA's C interface for foreign functions that the handlers for JAX, and for functions
+// that TensorFlow compiles with XLA, use.
 //
 // Declared here by ourselves, at version 0.1 of that interface: XLA takes handlers of an older
 // version, and one that says it is newer than the runtime takes the user's whole CPU platform down
@@ -73,12 +74,17 @@ struct ErrorArguments {
     ErrorCode code;
 };
 
+struct RegisterArguments;
+
 struct Api {
     std::size_t struct_size;
     Extension* extensions;
     ApiVersion api_version;
     const void* internal;
     Error* (*create_error)(ErrorArguments* arguments);
+    void* get_message;
+    void* destroy_error;
+    Error* (*register_handler)(RegisterArguments* arguments);
 };
 
 struct Buffer {
@@ -131,6 +137,23 @@ struct CallFrame {
 
 using Handler = Error* (*)(CallFrame*);
 
+// Only `execute` must be there.
+struct Bundle {
+    Handler instantiate;
+    Handler prepare;
+    Handler initialize;
+    Handler execute;
+};
+
+struct RegisterArguments {
+    std::size_t struct_size;
+    Extension* extensions;
+    Name name;
+    Name platform;
+    Bundle bundle;
+    std::uint32_t traits;
+};
+
 }  // namespace xla
 
 struct XlaHandler {
@@ -140,5 +163,9 @@ struct XlaHandler {
 
 // The handlers, ended by a null name.
 const XlaHandler* xla_handlers();
+
+// Makes them known to the XLA of another library. False: its interface is older than ours, or it
+// refuses.
+bool register_xla_handlers(const xla::Api& api);
 
 }  // namespace crossent

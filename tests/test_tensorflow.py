@@ -78,7 +78,9 @@ def run(mode, loss, x, monkeypatch, **options):
         monkeypatch.setattr(_tensorflow_native, "ops", None)
     if mode in ("eager", "formula"):
         return value_and_gradient(loss, x, **tensors(options))
-    return compiled(loss, options, "known shapes", jit_compile=mode == "XLA")(x)[1]
+    if mode == "XLA formula":
+        monkeypatch.setattr(_tensorflow_native, "xla_calls", False)
+    return compiled(loss, options, "known shapes", jit_compile=mode.startswith("XLA"))(x)[1]
 
 
 def case(loss, name):
@@ -488,8 +490,9 @@ def test_the_formula_everywhere(loss, options, mode, dtype, monkeypatch):
         monkeypatch.setattr(_tensorflow_native, "ops", None)
         ours = value_and_gradient(loss, x, **tensors(options))
     elif mode == "XLA":
+        monkeypatch.setattr(_tensorflow_native, "xla_calls", False)
         graph, ours = compiled(loss, options, "known shapes", jit_compile=True)(x)
-        assert not {name for name in op_types(graph) if name.startswith("Crossent")}
+        assert not {name for name in op_types(graph) if name.startswith(("Crossent", "Xla"))}
     else:
         monkeypatch.setattr(_tensorflow_native, "ops", None)
         _, ours = compiled(loss, options, mode)(x)
@@ -516,8 +519,9 @@ def test_a_function_that_was_traced_before_xla_met_it_is_an_error():
         compiled(tf.constant(X))
 
 
-def test_xla_is_said_by_kernel_for():
+def test_xla_is_said_by_kernel_for(monkeypatch):
     said = []
+    monkeypatch.setattr(_tensorflow_native, "xla_calls", False)
 
     @tf.function(jit_compile=True)
     def ask(x):
@@ -525,7 +529,74 @@ def test_xla_is_said_by_kernel_for():
         return x
 
     ask(tf.zeros((2, 3)))
-    assert said == ["formula: XLA compiles this function"]
+    assert said == ["formula: this TensorFlow's XLA takes no foreign calls"]
+
+
+# ---- foreign calls of XLA
+
+
+xla_native = pytest.mark.skipif(
+    not _tensorflow_native.xla_calls, reason="this TensorFlow's XLA takes no foreign calls"
+)
+XLA_CALLS = [(*call, "float32", "known shapes") for call in CALLS]
+XLA_CALLS += [(*call, "bfloat16", "unknown batch") for call in CALLS[::6]]
+XLA_CALLS += [
+    (*call, dtype, "known shapes") for call in CALLS[::20] for dtype in ("float64", "float16")
+]
+
+
+@xla_native
+@pytest.mark.parametrize(("loss", "name", "dtype", "signature"), XLA_CALLS)
+def test_xla_has_the_bits_of_numpy(loss, name, dtype, signature):
+    x, options = tf.cast(X, dtype), case(loss, name)
+    value, gradient = xe.numpy.value_and_grad(loss, logits=x.numpy(), **options)
+    graph, ours = compiled(loss, options, signature, jit_compile=True)(x.numpy())
+    # Of row losses the gradient is a call of its own, and so it is in float16.
+    calls = 2 if options.get("reduction") == "none" or dtype == "float16" else 1
+    listed = [node.type for node in graph.graph.get_operations()]
+    assert listed.count("XlaCallModule") == calls
+    assert_same_bits(ours[0], value)
+    assert_same_bits(ours[1], gradient)
+
+
+@xla_native
+@pytest.mark.parametrize(("loss", "name"), [CALLS[0], CALLS[3], CALLS[-4]])
+def test_xla_differentiates_in_everything_twice(loss, name):
+    given = {k: v for k, v in case(loss, name).items() if np.asarray(v).dtype.kind == "f"}
+    given = {k: tf.constant(v) for k, v in given.items() if np.ndim(v)}
+    others = {k: v for k, v in case(loss, name).items() if k not in given}
+
+    def derivatives(x, given):
+        sources = [x, *given.values()]
+        with tf.GradientTape() as outer:
+            outer.watch(sources)
+            with tf.GradientTape() as inner:
+                inner.watch(sources)
+                value = loss(logits=x, **given, **others)
+            first = inner.gradient(3 * value, sources)
+            norm = tf.add_n([tf.reduce_sum(g * g) for g in first])
+        return value, first, outer.gradient(norm, sources)
+
+    x = tf.constant(X, tf.float64)
+    expected = tf.nest.flatten(derivatives(x, given))
+    ours = tf.nest.flatten(tf.function(derivatives, jit_compile=True)(x, given))
+    for one, other in zip(ours, expected, strict=True):
+        assert_close(one, other, 1e-6 if one.dtype == tf.float32 else 1e-12)
+
+
+@xla_native
+def test_a_tape_around_what_xla_compiled():
+    x = tf.constant(X)
+    loss = tf.function(
+        lambda x: xe.softmax_cross_entropy(labels=tf.constant(Y), logits=x), jit_compile=True
+    )
+    loss(x)  # traced while no tape records
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        value = loss(x)
+    expected = value_and_gradient(xe.softmax_cross_entropy, x, labels=Y)
+    assert_same_bits(value, expected[0])
+    assert_same_bits(tape.gradient(value, x), expected[1])
 
 
 def test_confident_rows_keep_their_digits_in_the_formula(monkeypatch):
@@ -540,7 +611,7 @@ def test_confident_rows_keep_their_digits_in_the_formula(monkeypatch):
 # ---- rows that do not count, rows that are no rows
 
 
-MODES = ["eager", "function", "XLA", "formula"]
+MODES = ["eager", "function", "XLA", "XLA formula", "formula"]
 
 
 @pytest.mark.parametrize("mode", MODES)

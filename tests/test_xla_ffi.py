@@ -51,6 +51,23 @@ STRUCTS = {
         "api_version": "api_version",
         "internal": "internal_api",
         "create_error": "XLA_FFI_Error_Create",
+        "get_message": "XLA_FFI_Error_GetMessage",
+        "destroy_error": "XLA_FFI_Error_Destroy",
+        "register_handler": "XLA_FFI_Handler_Register",
+    },
+    ("Bundle", "XLA_FFI_Handler_Bundle"): {
+        "instantiate": "instantiate",
+        "prepare": "prepare",
+        "initialize": "initialize",
+        "execute": "execute",
+    },
+    ("RegisterArguments", "XLA_FFI_Handler_Register_Args"): {
+        "struct_size": "struct_size",
+        "extensions": "extension_start",
+        "name": "name",
+        "platform": "platform",
+        "bundle": "bundle",
+        "traits": "traits",
     },
     ("Buffer", "XLA_FFI_Buffer"): {
         "struct_size": "struct_size",

@@ -185,7 +185,7 @@ def _call(options: Options, form: _Form, *operands: Any) -> tuple[Any, ...]:
     attributes: dict[str, Any] = {
         "groups": np.int64(form.groups),
         "axis": np.int64(options.axis),
-        "reduced": np.int64(options.reduced),
+        "reduction": np.int64(options.reduced),  # a sum, or none
         "operands": np.int64(form.present),
         "has_ignored": np.int64(options.ignore_index is not None),
         "ignored": np.int64(options.ignore_index or 0),

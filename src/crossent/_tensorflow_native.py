@@ -5,6 +5,9 @@ in the logits by `LossGradient`, natively; in distributions and weights, and a s
 loss's general way on the formula. `LossWithGradient` computes the gradient beside the loss while a
 tape records; then `Loss` only passes the loss on, and `LossGradient` the gradient, unless what
 flows back is not 1.
+
+XLA has none of these ops. A function that it compiles gets foreign calls in their place, with the
+same derivatives.
 """
 
 import ctypes
@@ -19,7 +22,7 @@ from tensorflow.python.eager import record
 from tensorflow.python.framework import ops as tf_ops
 from tensorflow.python.ops import control_flow_util
 
-from crossent import _checks, _numpy_native
+from crossent import _checks, _numpy_native, _tensorflow_xla
 from crossent._tensorflow_formula import on_cpu
 from crossent._threads import register_with_threadpoolctl
 
@@ -36,11 +39,15 @@ _KNOWN = {dtype.name for dtype in _NUMBERS}
 _WIDE = (tf.float32, tf.float64)  # of the normalizer in the ops
 
 
+def _ops_file() -> Path:
+    return Path(_numpy_native.core.__file__).with_name("_tensorflow_op.so")
+
+
 def _open() -> tuple[Any, str]:
     """The ops, where there are some for this processor; what runs, as `kernel_for` says."""
     if _numpy_native.core is None:
         return None, _numpy_native.kernel
-    file = Path(_numpy_native.core.__file__).with_name("_tensorflow_op.so")
+    file = _ops_file()
     if not file.exists():
         return None, "formula: the native TensorFlow ops are missing"
     try:
@@ -61,6 +68,8 @@ def _load(file: Path) -> Any:
 
 # Without ops the formula runs; tests put None here.
 ops, kernel = _open()
+# Whether XLA can call the kernels; tests put False here.
+xla_calls = ops is not None and _tensorflow_xla.register(_ops_file())
 
 
 class _Family(NamedTuple):
@@ -85,6 +94,7 @@ SOFTMAX = _Family(
     ("label_smoothing", "temperature", "softcap", "z_loss"),
     ("axis", *_ATTRIBUTES),
 )
+_REDUCTIONS = ("none", "sum", "mean", "mean_all")  # as the native core counts them
 SIGMOID = _Family("CrossentSigmoidLoss", "sigmoid", "pos_weight", ("label_smoothing",), _ATTRIBUTES)
 
 
@@ -173,7 +183,7 @@ def _fused(
         lists = [[] if w is None else [_weight(w)] for w in weights]
         lists[2] = [w if w.dtype in _WIDE else tf.cast(w, tf.float64) for w in lists[2]]
         if not eager:
-            if in_xla() or os.environ.get("CROSSENT_CHECK") == "1":
+            if (in_xla() and not xla_calls) or os.environ.get("CROSSENT_CHECK") == "1":
                 return None
             rows = _rows_of_node(x, z, options.get("axis"), ignore_index, lists)
         options |= {
@@ -186,7 +196,12 @@ def _fused(
             "reduction": reduction,
             "invalid_is_nan": not eager,
         }
-        loss = _called(family, x, z, wide, reduction, options)
+        if not eager and in_xla():
+            names = (family.factor, "sample_weight", "normalizer")
+            given = {name: options.pop(name)[0] for name in names if options[name]}
+            loss = _called_in_xla(family, {"logits": x, "labels": z, **given}, options)
+        else:
+            loss = _called(family, x, z, wide, reduction, options)
     except (_UnusualError, tf.errors.InvalidArgumentError):
         return None  # the general way says what is wrong
     if not eager:
@@ -198,12 +213,53 @@ def _called(
     family: _Family, x: Any, z: Any, wide: Any, reduction: str, options: dict[str, Any]
 ) -> Any:
     computed = []
-    # Row losses are mostly reduced by the caller, and then what flows back is not 1. Nor is it in
-    # float16, where losses are scaled so that the gradient does not vanish before it is rounded.
-    saves = reduction != "none" and x.dtype != tf.float16
-    if saves and record.could_possibly_record():
+    if _saves_gradient(x, reduction):
         computed = list(family.op("_with_gradient")(logits=x, labels=z, R=wide, **options))
     return family.op("")(logits=x, labels=z, computed=computed, R=wide, **options)
+
+
+def _saves_gradient(x: Any, reduction: str) -> bool:
+    """Whether the gradient is computed beside the loss.
+
+    Row losses are mostly reduced by the caller, and then what flows back is not 1. Nor is it in
+    float16, where losses are scaled so that the gradient does not vanish before it is rounded.
+    """
+    saves = reduction != "none" and x.dtype != tf.float16
+    return saves and bool(record.could_possibly_record())
+
+
+def _called_in_xla(family: _Family, arrays: dict[str, Any], attributes: dict[str, Any]) -> Any:
+    saves = _saves_gradient(arrays["logits"], attributes["reduction"])
+
+    def loss(*values: Any) -> Any:
+        node = _Node(family, attributes, dict(zip(arrays, values, strict=True)))
+        value, *computed = node.foreign_call(saves)
+
+        def derivatives(upstream: Any) -> list[Any]:
+            return node.in_order(
+                {"logits": _gradient_in_xla(node, upstream, computed)} | node.by_formula(upstream)
+            )
+
+        return value, derivatives
+
+    return tf.custom_gradient(loss)(*arrays.values())
+
+
+def _gradient_in_xla(of: "_Node", upstream: Any, computed: list[Any]) -> Any:
+    def gradient(upstream: Any, *values: Any) -> Any:
+        node = _Node(of.family, of.attributes, dict(zip(of.arrays, values, strict=True)))
+        if computed:
+            found = tf.cast(tf.cast(computed[0], upstream.dtype) * upstream, computed[0].dtype)
+        else:
+            _, found = node.foreign_call(True, upstream)
+
+        def derivatives(again: Any) -> list[Any]:
+            below, gradients = node.second_by_formula(upstream, again)
+            return [below, *node.in_order(gradients)]
+
+        return found, derivatives
+
+    return tf.custom_gradient(gradient)(upstream, *of.arrays.values())
 
 
 def _tensor(value: Any) -> Any:
@@ -286,25 +342,72 @@ def _number(bits: int) -> float:
 
 
 class _Node:
-    """Inputs and attributes of an op, as its gradient function gets them."""
+    """Inputs and attributes of an op, or of a foreign call, where they are differentiated."""
 
-    def __init__(self, family: _Family, op: Any) -> None:
-        self.family = family
-        names = (*family.attributes, *(f"{name}_bits" for name in family.numbers))
-        self.attributes = {name: op.get_attr(name) for name in names}
-        self.attributes["reduction"] = tf.compat.as_str(self.attributes["reduction"])
+    def __init__(
+        self,
+        family: _Family,
+        attributes: dict[str, Any],
+        arrays: dict[str, Any],
+        behind: tuple[Any, ...] = (),
+        skipped: frozenset[int] = frozenset(),
+    ) -> None:
+        self.family, self.attributes = family, attributes
+        self.arrays, self.behind = arrays, behind
         self.lists = (family.factor, "sample_weight", "normalizer")
-        given = [name for name in self.lists if len(op.get_attr(f"T{name}"))]
-        names = ("logits", "labels", *given)
-        self.arrays = dict(zip(names, op.inputs, strict=False))
-        self.behind = list(op.inputs)[len(names) :]
-        # In eager mode it is known which derivatives nobody asks for; a graph drops them later.
-        skipped = set(getattr(op, "skip_input_indices", None) or ())
         self.wanted = [
             name
-            for index, name in enumerate(names)
-            if index not in skipped and name != "normalizer" and self.arrays[name].dtype.is_floating
+            for index, name in enumerate(arrays)
+            if index not in skipped and name != "normalizer" and arrays[name].dtype.is_floating
         ]
+
+    @classmethod
+    def of(cls, family: _Family, op: Any) -> "_Node":
+        """As an op's gradient function gets it."""
+        names = (*family.attributes, *(f"{name}_bits" for name in family.numbers))
+        attributes = {name: op.get_attr(name) for name in names}
+        attributes["reduction"] = tf.compat.as_str(attributes["reduction"])
+        lists = (family.factor, "sample_weight", "normalizer")
+        given = [name for name in lists if len(op.get_attr(f"T{name}"))]
+        names = ("logits", "labels", *given)
+        arrays = dict(zip(names, op.inputs, strict=False))
+        # In eager mode it is known which derivatives nobody asks for; a graph drops them later.
+        skipped = frozenset(getattr(op, "skip_input_indices", None) or ())
+        return cls(family, attributes, arrays, tuple(op.inputs[len(names) :]), skipped)
+
+    def foreign_call(self, with_gradient: bool, upstream: Any = None) -> list[Any]:
+        """The loss, and its gradient in the logits, by XLA's handler of native/xla_ffi.cpp.
+
+        With an upstream gradient only the second counts.
+        """
+        x, attributes = self.arrays["logits"], self.attributes
+        rank, axis = x.shape.rank, attributes.get("axis", 0)
+        every = tuple(range(rank))
+        rows = every[: axis % rank] + every[axis % rank + 1 :] if self.family is SOFTMAX else every
+        is_reduced = attributes["reduction"] != "none" or upstream is not None
+        results = [_tensorflow_xla.Result(_RESULTS[x.dtype], () if is_reduced else rows)]
+        if with_gradient:
+            results.append(_tensorflow_xla.Result(x.dtype, every))
+        operands = [x, self.arrays["labels"]]
+        present = 0
+        for bit, array in enumerate([*(self.arrays.get(name) for name in self.lists), upstream]):
+            if array is not None:
+                operands.append(array)
+                present |= 1 << bit
+        return _tensorflow_xla.call(
+            f"crossent_{self.family.word}_loss",
+            operands,
+            results,
+            {
+                "groups": 0,
+                "axis": axis % rank,
+                "reduction": max(_REDUCTIONS.index(attributes["reduction"]), int(is_reduced)),
+                "operands": present,
+                "has_ignored": int(attributes["has_ignored"]),
+                "ignored": attributes["ignored"],
+            },
+            {name: attributes.get(f"{name}_bits", _bits(1.0)) for name in SOFTMAX.numbers},
+        )
 
     def gradient(self, upstream: Any, computed: list[Any]) -> Any:
         """The derivative in the logits, by the native op."""
@@ -341,6 +444,30 @@ class _Node:
             reduction=self.attributes["reduction"],
         )
 
+    def by_formula(self, upstream: Any) -> dict[str, Any]:
+        """The derivatives in distributions and weights."""
+        others = {name: self.arrays[name] for name in self.wanted if name != "logits"}
+        if not others:
+            return {}
+        with tf.GradientTape() as tape:
+            tape.watch(others)
+            value = self.loss()
+        gradients: dict[str, Any] = tape.gradient(value, others, upstream)
+        return gradients
+
+    def second_by_formula(self, below: Any, upstream: Any) -> tuple[Any, dict[str, Any]]:
+        """Those of the gradient in the logits: in its upstream gradient `below`, and by name."""
+        logits = self.arrays["logits"]
+        sources = {name: self.arrays[name] for name in self.wanted}
+        with tf.GradientTape() as outer:
+            outer.watch((below, sources))
+            with tf.GradientTape() as inner:
+                inner.watch(logits)
+                value = self.loss()
+            gradient = inner.gradient(value, logits, below)
+        found: tuple[Any, dict[str, Any]] = outer.gradient(gradient, (below, sources), upstream)
+        return found
+
     def in_order(self, gradients: dict[str, Any], behind: Any = None) -> list[Any]:
         """Derivatives by name as the list that TensorFlow expects."""
         others = [behind, *([None] * len(self.behind))]
@@ -349,30 +476,16 @@ class _Node:
 
 def _register(family: _Family) -> None:
     def of_loss(op: Any, upstream: Any) -> list[Any]:
-        node = _Node(family, op)
+        node = _Node.of(family, op)
         gradients = {}
         if "logits" in node.wanted:
-            gradients["logits"] = node.gradient(upstream, node.behind[1:])
-        others = {name: node.arrays[name] for name in node.wanted if name != "logits"}
-        if others:
-            with tf.GradientTape() as tape:
-                tape.watch(others)
-                value = node.loss()
-            gradients |= tape.gradient(value, others, upstream)
-        return node.in_order(gradients)
+            gradients["logits"] = node.gradient(upstream, list(node.behind[1:]))
+        return node.in_order(gradients | node.by_formula(upstream))
 
     def of_gradient(op: Any, upstream: Any) -> list[Any]:
-        node = _Node(family, op)
-        logits, below = node.arrays["logits"], node.behind[0]
-        sources = {name: node.arrays[name] for name in node.wanted} | {"below": below}
-        with tf.GradientTape() as outer:
-            outer.watch(sources)
-            with tf.GradientTape() as inner:
-                inner.watch(logits)
-                value = node.loss()
-            gradient = inner.gradient(value, logits, below)
-        found = outer.gradient(gradient, sources, upstream)
-        return node.in_order(found, found["below"])
+        node = _Node.of(family, op)
+        below, gradients = node.second_by_formula(node.behind[0], upstream)
+        return node.in_order(gradients, below)
 
     tf.RegisterGradient(family.name)(of_loss)
     tf.RegisterGradient(f"{family.name}Gradient")(of_gradient)

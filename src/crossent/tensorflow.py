@@ -154,6 +154,6 @@ def kernel_for(array: Any) -> str:
     """Which kernel scores this tensor."""
     if not on_cpu(array):
         return "formula: no TensorFlow kernel for this device"
-    if not is_eager(array) and _tensorflow_native.in_xla():
-        return "formula: XLA compiles this function"
+    if not _tensorflow_native.xla_calls and not is_eager(array) and _tensorflow_native.in_xla():
+        return "formula: this TensorFlow's XLA takes no foreign calls"
     return _tensorflow_native.kernel
