@@ -53,7 +53,7 @@ CROSSENT_INLINE Vf::vec exp_table(Vf) {
 }
 
 // The logarithm of what that rounding lost.
-CROSSENT_INLINE Vf::vec exp_table_rest() {
+CROSSENT_INLINE Vf::vec exp_table_rest(Vf) {
 #if defined(__AVX512F__)
     static const float rest[16] = {0.0f,
                                    0x1.47ce9ep-10f,
@@ -98,6 +98,8 @@ CROSSENT_INLINE Vd::vec exp_table(Vd) {
     return Vd::set(1);
 #endif
 }
+
+CROSSENT_INLINE Vd::vec exp_table_rest(Vd) { return Vd::set(0); }
 
 // Adding it rounds to a multiple of 1/K, its last bit, and leaves the integer k in the low bits.
 CROSSENT_INLINE float rounding_constant(Vf) { return float(3 << (22 - Vf::LogK)); }
@@ -194,9 +196,6 @@ CROSSENT_INLINE Vd::vec table_for(Vd, double whole) {
     return Vd::add_exponent<52>(exp_table(Vd()), Vd::set(double_of_bits(uint64_t(exponent))));
 }
 
-CROSSENT_INLINE Vf::vec table_rest(Vf) { return exp_table_rest(); }
-CROSSENT_INLINE Vd::vec table_rest(Vd) { return Vd::set(0); }
-
 template <class V>
 CROSSENT_INLINE ExpVectors<V> exp_vectors(ExpReference<V> reference) {
     typedef typename V::T T;
@@ -204,22 +203,36 @@ CROSSENT_INLINE ExpVectors<V> exp_vectors(ExpReference<V> reference) {
     // 0.
     const T lowest = (reference.whole - (ExpFormat<V>::Bias + ExpFormat<V>::ExponentBias)) *
                      T(0.69314718055994530942);
-    return {table_for(V(), reference.whole), table_rest(V()), V::set(reference.shift),
+    return {table_for(V(), reference.whole), exp_table_rest(V()), V::set(reference.shift),
             V::set(lowest)};
 }
 
 // t and p of exp(x - reference) 2^Bias = t + t p. NaN and +inf give a p of NaN, -inf a t of 0.
+//
+// Of several vectors, step by step: the steps of one vector wait for each other.
+template <class V, bool shifted, int count>
+CROSSENT_INLINE void exp_terms(const ExpVectors<V>& e, const typename V::vec* logits,
+                               typename V::vec* t, typename V::vec* p) {
+    typedef typename V::T T;
+    enum { shift = ExpFormat<V>::MantissaBits - V::LogK };
+    const typename V::vec magic = V::set(rounding_constant(V()));
+    typename V::vec x[count], k[count];
+    for (int j = 0; j < count; ++j) {
+        x[j] = V::max(e.lowest, shifted ? V::sub(logits[j], e.shift) : logits[j]);
+    }
+    for (int j = 0; j < count; ++j) k[j] = V::fma(x[j], V::set(T(1.4426950408889634)), magic);
+    for (int j = 0; j < count; ++j) x[j] = reduced(V::sub(k[j], magic), x[j]);
+    for (int j = 0; j < count; ++j) {
+        if (sizeof(T) == 4) x[j] = V::add(x[j], V::lookup(e.rest, k[j]));
+        t[j] = V::template add_exponent<shift>(V::lookup(e.table, k[j]), k[j]);
+    }
+    for (int j = 0; j < count; ++j) p[j] = exp_minus_one(x[j]);
+}
+
 template <class V, bool shifted>
 CROSSENT_INLINE void exp_terms(const ExpVectors<V>& e, typename V::vec x, typename V::vec* t,
                                typename V::vec* p) {
-    if (shifted) x = V::sub(x, e.shift);
-    x = V::max(e.lowest, x);
-    const typename V::vec magic = V::set(rounding_constant(V()));
-    const typename V::vec k = V::fma(x, V::set(typename V::T(1.4426950408889634)), magic);
-    typename V::vec r = reduced(V::sub(k, magic), x);
-    if (sizeof(typename V::T) == 4) r = V::add(r, V::lookup(e.rest, k));
-    *t = V::template add_exponent<ExpFormat<V>::MantissaBits - V::LogK>(V::lookup(e.table, k), k);
-    *p = exp_minus_one(r);
+    exp_terms<V, shifted, 1>(e, &x, t, p);
 }
 
 }  // namespace CROSSENT_ISA

@@ -355,7 +355,12 @@ FAULTS = [
     ),
     Fault("native/elementwise.cpp", "weights = totals.weights", "weights = weights", CONTRACT),
     # ---- the native core: kernels
-    Fault("native/exponential.h", "x = V::max(e.lowest, x)", "x = V::max(x, e.lowest)", CONTRACT),
+    Fault(
+        "native/exponential.h",
+        "V::max(e.lowest, shifted ? V::sub(logits[j], e.shift) : logits[j])",
+        "V::max(shifted ? V::sub(logits[j], e.shift) : logits[j], e.lowest)",
+        CONTRACT,
+    ),
     Fault(
         "native/softmax_kernels.h",
         "if (at < n && at != without) logits",
@@ -370,8 +375,8 @@ FAULTS = [
     ),
     Fault(
         "native/softmax_kernels.h",
-        "sizeof(T) == 4 && part.rest < 64",
-        "sizeof(T) == 4 && part.rest < 0",
+        "sizeof(T) == 4 && others.largest > least",
+        "sizeof(T) == 4 && others.largest > INFINITY",
         "test_native.py::test_a_lane_with_much_of_the_sum_is_summed_again",
     ),
     Fault(
@@ -388,8 +393,8 @@ FAULTS = [
     ),
     Fault(
         "native/softmax_kernels.h",
-        "V::W + i];\n            } else {\n                narrow(typename WideOf<X>::T(-INFINITY)",
-        "V::W + i];\n            } else {\n                narrow(typename WideOf<X>::T(0)",
+        "narrow(typename WideOf<X>::T(-INFINITY)",
+        "narrow(typename WideOf<X>::T(0)",
         CONTRACT,
     ),
     Fault(
