@@ -270,7 +270,8 @@ const XlaHandler* xla_handlers() { return kHandlers; }
 
 bool register_xla_handlers(const xla::Api& api) {
     const xla::ApiVersion& version = api.api_version;
-    if (version.major_version != xla::kMajorVersion || version.minor_version < xla::kMinorVersion) {
+    if (version.major_version != xla::kMajorVersion ||
+        version.minor_version != xla::kRegisteringMinor) {
         return false;
     }
     for (const XlaHandler* each = kHandlers; each->name != nullptr; ++each) {

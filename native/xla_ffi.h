@@ -17,6 +17,8 @@ namespace xla {
 
 constexpr int kMajorVersion = 0;
 constexpr int kMinorVersion = 1;
+// That of the structs by which handlers are registered: TensorFlow 2.21's. Those of 0.5 are longer.
+constexpr int kRegisteringMinor = 2;
 
 enum class DataType : std::int32_t {
     boolean = 1,
@@ -164,8 +166,7 @@ struct XlaHandler {
 // The handlers, ended by a null name.
 const XlaHandler* xla_handlers();
 
-// Makes them known to the XLA of another library. False: its interface is older than ours, or it
-// refuses.
+// Makes them known to the XLA of another library. False: its interface is another, or it refuses.
 bool register_xla_handlers(const xla::Api& api);
 
 }  // namespace crossent

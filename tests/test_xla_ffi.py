@@ -4,6 +4,7 @@ The structs are declared by ourselves, so a compiler compares them with the head
 that is installed, and JAX itself is asked what it makes of the handlers.
 """
 
+import importlib.util
 import shutil
 import subprocess
 from pathlib import Path
@@ -51,23 +52,8 @@ STRUCTS = {
         "api_version": "api_version",
         "internal": "internal_api",
         "create_error": "XLA_FFI_Error_Create",
-        "get_message": "XLA_FFI_Error_GetMessage",
         "destroy_error": "XLA_FFI_Error_Destroy",
         "register_handler": "XLA_FFI_Handler_Register",
-    },
-    ("Bundle", "XLA_FFI_Handler_Bundle"): {
-        "instantiate": "instantiate",
-        "prepare": "prepare",
-        "initialize": "initialize",
-        "execute": "execute",
-    },
-    ("RegisterArguments", "XLA_FFI_Handler_Register_Args"): {
-        "struct_size": "struct_size",
-        "extensions": "extension_start",
-        "name": "name",
-        "platform": "platform",
-        "bundle": "bundle",
-        "traits": "traits",
     },
     ("Buffer", "XLA_FFI_Buffer"): {
         "struct_size": "struct_size",
@@ -113,6 +99,29 @@ STRUCTS = {
     },
 }
 
+# What registers handlers with TensorFlow's XLA; with jaxlib's, JAX does.
+REGISTRATION = {
+    ("Api", "XLA_FFI_Api"): {
+        "api_version": "api_version",
+        "get_message": "XLA_FFI_Error_GetMessage",
+        "register_handler": "XLA_FFI_Handler_Register",
+    },
+    ("Bundle", "XLA_FFI_Handler_Bundle"): {
+        "instantiate": "instantiate",
+        "prepare": "prepare",
+        "initialize": "initialize",
+        "execute": "execute",
+    },
+    ("RegisterArguments", "XLA_FFI_Handler_Register_Args"): {
+        "struct_size": "struct_size",
+        "extensions": "extension_start",
+        "name": "name",
+        "platform": "platform",
+        "bundle": "bundle",
+        "traits": "traits",
+    },
+}
+
 CONSTANTS = {
     "DataType::boolean": "XLA_FFI_DataType_PRED",
     "DataType::int8": "XLA_FFI_DataType_S8",
@@ -136,19 +145,27 @@ CONSTANTS = {
 }
 
 
-def asserts():
-    for (ours, theirs), fields in STRUCTS.items():
+def layouts(structs):
+    for (ours, theirs), fields in structs.items():
         for our, their in fields.items():
             mine, real = f"crossent::xla::{ours}", f"::{theirs}"
             yield f"offsetof({mine}, {our}) == offsetof({real}, {their})"
             yield f"sizeof({mine}::{our}) == sizeof({real}::{their})"
+
+
+def asserts():
+    yield from layouts(STRUCTS)
     for ours, theirs in CONSTANTS.items():
         yield f"static_cast<int>(crossent::xla::{ours}) == static_cast<int>({theirs})"
     yield "crossent::xla::kMinorVersion <= XLA_FFI_API_MINOR"
 
 
-def compile_asserts(tmp_path, lines):
+def jax_include():
     jax = pytest.importorskip("jax", reason="jaxlib, whose header this is about, is not installed")
+    return jax.ffi.include_dir()
+
+
+def compile_asserts(tmp_path, lines, theirs):
     compiler = shutil.which("c++") or shutil.which("g++")
     if compiler is None:
         pytest.skip("no C++ compiler")
@@ -158,19 +175,28 @@ def compile_asserts(tmp_path, lines):
         '#include "xla/ffi/api/c_api.h"\n#include "xla_ffi.h"\n#include <cstddef>\n'
         f"{ALIAS}\n{checks}\n"
     )
-    include = ["-I", jax.ffi.include_dir(), "-I", str(NATIVE)]
+    include = ["-I", str(theirs), "-I", str(NATIVE)]
     command = [compiler, "-std=c++17", "-fsyntax-only", *include, str(source)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_structs_and_constants_are_those_of_the_header(tmp_path):
-    result = compile_asserts(tmp_path, asserts())
+    result = compile_asserts(tmp_path, asserts(), jax_include())
+    assert result.returncode == 0, result.stderr
+
+
+def test_what_registers_handlers_is_that_of_tensorflows_header(tmp_path):
+    found = importlib.util.find_spec("tensorflow")
+    if found is None:
+        pytest.skip("TensorFlow, whose header this is about, is not installed")
+    lines = [*layouts(REGISTRATION), "crossent::xla::kRegisteringMinor == XLA_FFI_API_MINOR"]
+    result = compile_asserts(tmp_path, lines, Path(found.origin).parent / "include")
     assert result.returncode == 0, result.stderr
 
 
 def test_a_wrong_offset_would_be_seen(tmp_path):
     wrong = "offsetof(crossent::xla::Buffer, data) == offsetof(::XLA_FFI_Buffer, rank)"
-    assert "static assertion failed" in compile_asserts(tmp_path, [wrong]).stderr
+    assert "static assertion failed" in compile_asserts(tmp_path, [wrong], jax_include()).stderr
 
 
 def test_handlers_have_the_names_that_python_calls():
