@@ -572,9 +572,9 @@ def test_xla_differentiates_in_everything_twice(loss, name):
             outer.watch(sources)
             with tf.GradientTape() as inner:
                 inner.watch(sources)
-                value = loss(logits=x, **given, **others)
-            first = inner.gradient(3 * value, sources)
-            norm = tf.add_n([tf.reduce_sum(g * g) for g in first])
+                value = 3 * loss(logits=x, **given, **others)
+            first = inner.gradient(value, sources)
+            norm = tf.add_n([tf.cast(tf.reduce_sum(g * g), x.dtype) for g in first])
         return value, first, outer.gradient(norm, sources)
 
     x = tf.constant(X, tf.float64)
