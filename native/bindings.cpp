@@ -15,7 +15,6 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
-#include <string_view>
 #include <variant>
 
 #include "build_info.h"
@@ -37,7 +36,6 @@ using crossent::Array;
 using crossent::Labels;
 using crossent::LossCall;
 using crossent::Number;
-using crossent::Reduction;
 using crossent::Rows;
 using crossent::SoftmaxTask;
 
@@ -133,21 +131,6 @@ const double* rows_or_null(const std::optional<Doubles>& values, const SoftmaxTa
     return values->data();
 }
 
-bool set_reduction(LossCall& call, std::string_view name) {
-    if (name == "none") {
-        call.reduction = Reduction::none;
-    } else if (name == "sum") {
-        call.reduction = Reduction::sum;
-    } else if (name == "mean") {
-        call.reduction = Reduction::mean;
-    } else if (name == "mean_all") {
-        call.reduction = Reduction::mean_all;
-    } else {
-        return false;
-    }
-    return true;
-}
-
 using Loss = crossent::Answer (*)(const LossCall&, double*);
 
 std::optional<double> answer_of(Loss loss, const LossCall& call) {
@@ -183,7 +166,7 @@ std::optional<double> softmax_loss(const In& logits, bool logits_bfloat16, const
                                    std::optional<Out> gradient) {
     LossCall call;
     Arrays arrays;
-    if (!set_reduction(call, reduction)) return std::nullopt;
+    if (!crossent::set_reduction(call, reduction)) return std::nullopt;
     call.logits = &(arrays.logits = array_of(logits, logits_bfloat16));
     call.labels = &(arrays.labels = array_of(labels, labels_bfloat16));
     if (class_weight) call.class_weight = &(arrays.weight = array_of(*class_weight));
@@ -296,7 +279,7 @@ std::optional<double> sigmoid_loss(const In& logits, bool logits_bfloat16, const
                                    std::optional<Out> gradient) {
     LossCall call;
     Arrays arrays;
-    if (!set_reduction(call, reduction)) return std::nullopt;
+    if (!crossent::set_reduction(call, reduction)) return std::nullopt;
     call.logits = &(arrays.logits = array_of(logits, logits_bfloat16));
     call.labels = &(arrays.labels = array_of(labels, labels_bfloat16));
     if (pos_weight) call.pos_weight = &(arrays.weight = array_of(*pos_weight));
@@ -431,7 +414,7 @@ std::optional<double> linear_loss_at(nb::handle exchange, nb::handle logits, nb:
     const Array* to = read(result, number);
     call.losses = read(losses, arrays.losses);
     call.gradient = read(gradient, arrays.gradient);
-    if (read.has_failed || !set_reduction(call, reduction)) return std::nullopt;
+    if (read.has_failed || !crossent::set_reduction(call, reduction)) return std::nullopt;
     if (!is_float(arrays.logits.number)) return std::nullopt;
     Array* into = call.gradient == nullptr ? nullptr : &arrays.gradient;
     if (is_softmax && !crossent::put_classes_last(axis, arrays.logits, arrays.labels, into)) {

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 #include <stdexcept>
+#include <string_view>
 #include <vector>
 
 #include "floating_point.h"
@@ -481,6 +482,21 @@ __attribute__((noinline)) Answer sigmoid_loss_of(const LossCall& call, double* v
 }
 
 }  // namespace
+
+bool set_reduction(LossCall& call, std::string_view name) {
+    if (name == "none") {
+        call.reduction = Reduction::none;
+    } else if (name == "sum") {
+        call.reduction = Reduction::sum;
+    } else if (name == "mean") {
+        call.reduction = Reduction::mean;
+    } else if (name == "mean_all") {
+        call.reduction = Reduction::mean_all;
+    } else {
+        return false;
+    }
+    return true;
+}
 
 bool put_classes_last(int64_t axis, Array& logits, Array& labels, Array* gradient) {
     const int rank = logits.rank;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
 #include "arrays.h"
 
@@ -46,6 +47,9 @@ struct LossCall {
 // std::bad_alloc, and std::runtime_error on a processor without kernels.
 Answer softmax_loss(const LossCall& call, double* value);
 Answer sigmoid_loss(const LossCall& call, double* value);
+
+// By the name that the losses take; false for any other.
+bool set_reduction(LossCall& call, std::string_view name);
 
 // For front ends whose classes may be on any axis of the logits: moves it to the end of all arrays
 // of the logits' rank. False where there is no such axis. The gradient may be null.

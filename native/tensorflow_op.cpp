@@ -217,15 +217,14 @@ bool is_given(TF_OpKernelConstruction* context, const char* list_of_types) {
     return length == 1;
 }
 
-Reduction reduction(TF_OpKernelConstruction* context) {
+void read_reduction(TF_OpKernelConstruction* context, LossCall& options) {
     const Status status;
     char name[16] = "";
     TF_OpKernelConstruction_GetAttrString(context, "reduction", name, sizeof name - 1, status);
     need(status);
-    const std::string given = name;
-    if (given == "none") return Reduction::none;
-    if (given == "sum") return Reduction::sum;
-    return given == "mean" ? Reduction::mean : Reduction::mean_all;
+    if (!crossent::set_reduction(options, name)) {
+        throw Failure{TF_INVALID_ARGUMENT, "crossent: an unknown reduction"};
+    }
 }
 
 template <Family family>
@@ -237,7 +236,7 @@ void* create(TF_OpKernelConstruction* context) {
         options.label_smoothing = number(context, "label_smoothing_bits");
         options.has_ignored = boolean(context, "has_ignored");
         options.ignored = integer(context, "ignored");
-        options.reduction = reduction(context);
+        read_reduction(context, options);
         options.invalid_is_nan = boolean(context, "invalid_is_nan");
         attributes->has_sample_weight = is_given(context, "Tsample_weight");
         attributes->has_normalizer = is_given(context, "Tnormalizer");

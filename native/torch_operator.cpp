@@ -14,7 +14,6 @@
 #include <cstring>
 #include <new>
 #include <stdexcept>
-#include <string_view>
 
 #include "arrays.h"
 #include "calls.h"
@@ -85,19 +84,13 @@ class Arguments {
     void take(bool& value) { value = (*next_++ & 255) != 0; }
     void take(int64_t& value) { value = static_cast<int64_t>(*next_++); }
     void take(double& value) { std::memcpy(&value, next_++, sizeof value); }
-    void take(Reduction& reduction) {
+    // The name of a reduction.
+    void take(LossCall& call) {
         const auto handle = reinterpret_cast<StringHandle>(*next_++);
-        const char* text = nullptr;
-        const AOTITorchError error = torch.string_c_str(handle, &text);
-        const std::string_view name = error == 0 ? text : "";
-        const bool is_known = name == "none" || name == "sum" || name == "mean_all";
-        reduction = name == "none"       ? Reduction::none
-                    : name == "sum"      ? Reduction::sum
-                    : name == "mean_all" ? Reduction::mean_all
-                                         : Reduction::mean;
-        const bool is_one = is_known || name == "mean";
+        const char* name = nullptr;
+        const bool is_known = torch.string_c_str(handle, &name) == 0 && set_reduction(call, name);
         torch.delete_string(handle);
-        if (!is_one) throw std::runtime_error("crossent: an unknown reduction");
+        if (!is_known) throw std::runtime_error("crossent: an unknown reduction");
     }
     // Whether there is one.
     template <class T>
@@ -187,7 +180,7 @@ class Call {
         arguments.take(call_.temperature);
         call_.has_softcap = arguments.take_optional(call_.softcap);
         arguments.take(call_.z_loss);
-        arguments.take(call_.reduction);
+        arguments.take(call_);
 
         call_.logits = input(logits_, logits_array_);
         call_.labels = input(labels_, labels_array_);

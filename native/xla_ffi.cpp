@@ -85,13 +85,6 @@ struct Grouped {
     }
 
     // The class axis comes last; memory stays as it is.
-    bool move_last(int64_t axis) {
-        if (axis < 0 || axis >= array.rank) return false;
-        std::rotate(array.shape + axis, array.shape + axis + 1, array.shape + array.rank);
-        std::rotate(array.strides + axis, array.strides + axis + 1, array.strides + array.rank);
-        return true;
-    }
-
     void advance() { array.data = static_cast<char*>(array.data) + step; }
 };
 
@@ -196,11 +189,8 @@ bool run(const xla::CallFrame& frame, Loss loss, bool is_softmax) {
 
     Array& logits = arrays[kLogits].array;
     Array& labels = arrays[kLabels].array;
-    if (is_softmax) {
-        if (labels.rank == logits.rank && !arrays[kLabels].move_last(axis)) return false;
-        if (!arrays[kLogits].move_last(axis)) return false;
-        if (results == 2 && !gradient.move_last(axis)) return false;
-    }
+    Array* into = results == 2 ? &gradient.array : nullptr;
+    if (is_softmax && (axis < 0 || !put_classes_last(axis, logits, labels, into))) return false;
     const bool is_wide = logits.number == Number::float64;
     if (result.array.number != (is_wide ? Number::float64 : Number::float32)) return false;
     const bool is_reduced = call.reduction != Reduction::none;
@@ -213,7 +203,7 @@ bool run(const xla::CallFrame& frame, Loss loss, bool is_softmax) {
     call.sample_weight = present[kSampleWeight] ? &arrays[kSampleWeight].array : nullptr;
     call.upstream_rows = of_rows ? &upstream : nullptr;
     call.losses = is_reduced ? nullptr : &result.array;
-    call.gradient = results == 2 ? &gradient.array : nullptr;
+    call.gradient = into;
 
     for (int64_t g = 0; g < arrays[kLogits].groups; ++g) {
         double normalizer = 1, value = 0;
