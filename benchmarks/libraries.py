@@ -21,10 +21,17 @@ from ours import OURS
 
 import crossent as xe
 
+# In a process that keeps freed memory for the next array, as TensorFlow always does. Elsewhere
+# glibc gives large arrays back, and the system clears the pages of each new one.
+KEPT = ", memory kept"
+KEEPING = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
+
 # Library -> what must be importable: itself, and our door to it.
 LIBRARIES = {
     "torch": ("torch", "crossent.torch"),
+    f"torch{KEPT}": ("torch", "crossent.torch"),
     "JAX": ("jax", "optax", "crossent.jax"),
+    f"JAX{KEPT}": ("jax", "optax", "crossent.jax"),
     "TensorFlow": ("tensorflow", "crossent.tensorflow"),
     "Keras on torch": ("keras", "torch", "crossent.keras"),
     "Keras on JAX": ("keras", "jax", "crossent.keras"),
@@ -51,6 +58,9 @@ ARRAY_CASES = [
         for what in ("loss", "loss + gradient")
     ),
 ]
+KEPT_CASES = [
+    case for case in ARRAY_CASES if case.classes >= 32000 and case.what == "loss + gradient"
+]
 FIT_CASES = [
     Case("softmax", "ids", "float32", rows, classes, FIT_STEP)
     for rows, classes in ((128, 10), (8192, 1000))
@@ -58,6 +68,8 @@ FIT_CASES = [
 
 
 def cases_of(library: str) -> list[Case]:
+    if library.endswith(KEPT):
+        return KEPT_CASES
     return FIT_CASES if library.startswith(KERAS) else ARRAY_CASES
 
 
@@ -71,6 +83,7 @@ def missing(library: str) -> list[str]:
 
 def library_calls(library: str, case: Case, x: Any, y: Any) -> dict[str, Competitor]:
     """Ours first; each in the forms that the library has: eager, compiled."""
+    library = library.removesuffix(KEPT)
     if case.what == FIT_STEP:
         calls = fit_steps(case, x, y)
     else:
@@ -171,7 +184,8 @@ def library_rows(
 ) -> Iterator[list[dict[str, Any]]]:
     """The rows of each case, as they come from the process of the library."""
     options = {"cases": cases, "rounds": rounds, "budget": budget}
-    return lines_of(Path(__file__), library, options, {})
+    settings = KEEPING if library.endswith(KEPT) else {}
+    return lines_of(Path(__file__), library, options, settings)
 
 
 def measured(library: str, case: Case, rounds: int, budget: float) -> list[dict[str, Any]]:

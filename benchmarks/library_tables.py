@@ -11,6 +11,7 @@ IN_PLACE = f"{OURS}, in place"
 MEMORY_TOLERANCE = 4_000_000
 LARGE = "softmax, ids, float32, 2048x32000"
 # Of the project's README.
+SHORT_LIBRARIES = ("torch", "JAX", "TensorFlow")
 SHORT_PROBLEMS = [
     "softmax, ids, float32, 8x10",
     "softmax, ids, float32, 128x10",
@@ -107,7 +108,7 @@ def tables(result: dict[str, Any]) -> list[str]:
 def short_table(result: dict[str, Any]) -> str:
     """Loss + gradient on each library: ours, and the fastest of its own ways by its name."""
     libraries = {
-        name: cases for name, cases in by_library(result).items() if not name.startswith("Keras")
+        name: cases for name, cases in by_library(result).items() if name in SHORT_LIBRARIES
     }
     lines = []
     for problem in SHORT_PROBLEMS:

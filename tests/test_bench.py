@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -221,6 +222,25 @@ def test_a_library_is_timed_in_a_process_of_its_own(modules):
 def test_a_process_that_fails_is_told(modules):
     with pytest.raises(subprocess.CalledProcessError):
         list(modules.libraries.library_rows("no library", [("softmax",)], rounds=2, budget=0))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator than glibc's")
+def test_memory_is_kept_where_the_rows_say_so(modules, tmp_path):
+    # Faults of pages that a second array of 64 MB meets, where the first one was.
+    script = tmp_path / "faults.py"
+    script.write_text(
+        "import numpy as np, resource\n"
+        "np.ones(8_000_000)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "np.ones(8_000_000)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
+    )
+    lines_of, settings = modules.libraries.lines_of, modules.libraries.KEEPING
+    (given_back,), (kept,) = (list(lines_of(script, None, {}, s)) for s in ({}, settings))
+    assert kept < 10 < given_back
+    large = modules.libraries.cases_of("torch" + modules.libraries.KEPT)
+    assert {case.what for case in large} == {"loss + gradient"}
+    assert min(case.logits_bytes for case in large) > 1 << 25  # glibc keeps smaller ones
 
 
 def test_a_library_that_is_not_here_is_left_out_with_its_reason(modules, monkeypatch, capsys):
