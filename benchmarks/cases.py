@@ -53,6 +53,7 @@ CASES = [
                     for rows, classes in ((128, 10), (8192, 1000), (2048, 32000), (256, 151936))
                     for dtype in DTYPES
                 ),
+                ("softmax", "ids", "float32", 65536, 10),
                 ("softmax", "distributions", "float32", 2048, 32000),
                 ("sigmoid", "yes/no", "float32", 8192, 1000),
                 ("sigmoid", "yes/no", "bfloat16", 8192, 1000),

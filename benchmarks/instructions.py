@@ -49,6 +49,7 @@ def kernels() -> dict[str, Callable[[], Any]]:
     q /= q.sum(axis=1, keepdims=True)
     sure = x.copy()
     sure[np.arange(64), ids] = 40
+    few, few_ids = np.ascontiguousarray(x[:, :640].reshape(-1, 10)), rng.integers(0, 10, 4096)
     long_row = rng.standard_normal((1, 150_000), np.float32)
     yes = rng.integers(0, 2, x.shape).astype(np.float32)
     softmax, sigmoid = xe.softmax_cross_entropy, xe.sigmoid_cross_entropy
@@ -65,6 +66,12 @@ def kernels() -> dict[str, Callable[[], Any]]:
         "ids, float32, 64x1000, loss + gradient": gradient(x, ids),
         "ids, float32, 64x1000, confident rows, loss": loss(sure, ids),
         "ids, float32, 64x1000, confident rows, loss + gradient": gradient(sure, ids),
+        "ids, float32, 4096x10, loss": loss(few, few_ids),
+        "ids, float32, 4096x10, loss + gradient": gradient(few, few_ids),
+        "weighted ids, float32, 4096x10, loss + gradient": gradient(
+            few, few_ids, class_weight=np.arange(1.0, 11), ignore_index=3
+        ),
+        "ids, float32, 10x4096 transposed, loss": loss(np.asfortranarray(few), few_ids),
         "ids, float32, 1x150000, loss": loss(long_row, ids[:1]),
         "ids, float32, 1x150000, loss + gradient": gradient(long_row, ids[:1]),
         "ids, float64, 64x1000, loss + gradient": gradient(x.astype(np.float64), ids),

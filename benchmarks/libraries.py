@@ -53,6 +53,11 @@ ARRAY_CASES = [
         for what in ("loss", "loss + gradient")
     ),
     *(
+        Case("softmax", "ids", "float32", 65536, classes, what)
+        for classes in (2, 10)
+        for what in ("loss", "loss + gradient")
+    ),
+    *(
         Case("sigmoid", "yes/no", dtype, 8192, 1000, what)
         for dtype in DTYPES
         for what in ("loss", "loss + gradient")

@@ -24,6 +24,7 @@ SHORT_WHO = [
 ]
 SHORT_PROBLEMS = [
     "softmax, ids, float32, 128x10",
+    "softmax, ids, float32, 65536x10",
     "softmax, ids, float32, 8192x1000",
     "softmax, ids, float32, 2048x32000",
     "softmax, ids, float32, 2048x32000, confident rows",

@@ -35,13 +35,6 @@ CROSSENT_INLINE void prefetch(const void* p) {
 
 // ---- exp(-|x|) and log1p of it
 
-template <int N>
-CROSSENT_INLINE Vd::vec polynomial(const double (&c)[N], Vd::vec x) {
-    Vd::vec y = Vd::set(c[N - 1]);
-    for (int i = N - 2; i >= 0; --i) y = Vd::fma(x, y, Vd::set(c[i]));
-    return y;
-}
-
 // (exp(r) - 1 - r) / r^2, minimax where it is weighted by r^2: to 2^-49 and 2^-51. 2^-32 is enough
 // for a float32 loss, but not for its gradient, where near - far e may lose as many bits as x and z
 // have: next to the logit that fits a label of 0.63 it was 100 ulp off. And the loss is to be the
@@ -85,35 +78,6 @@ struct NegativeExp<true> {
         *t = Vd::mul(*t, Vd::set(0x1p-500));  // out of the bias: exact, or rounded to a subnormal
     }
 };
-
-// 2 atanh(d / 2) = d + d^3 h(d^2) for d = 2 e / (2 + e) <= 2/3: h, minimax where it is weighted by
-// d^2, to 2^-33 for float32 results and 2^-59.
-static constexpr double kAtanhOfFloat[] = {0x1.5555585695380p-4, 0x1.9996a878039cep-7,
-                                           0x1.250972400cbf4p-9, 0x1.b6d6a442ce4d6p-12,
-                                           0x1.f1aee08c94b90p-14};
-static constexpr double kAtanh[] = {
-    0x1.5555555555535p-4,  0x1.99999999a0840p-7,  0x1.249249208575bp-9,  0x1.c71c741f8d195p-12,
-    0x1.745cb39b50372p-14, 0x1.3b1de3263a10cp-16, 0x1.106768805a7ebp-18, 0x1.efdd84a4ec794p-21,
-    0x1.559c49e6c98d0p-23, 0x1.5c8a5c7e66a4ap-24};
-
-#if defined(__AVX512F__)
-// log1p(e) / e on [0, 1], minimax: 2^-33. Eight quotients take as long as 32 multiplications.
-static constexpr double kLog1pOfFloat[] = {
-    0x1.fffffffefc945p-1, -0x1.fffffda6de553p-2, 0x1.5554e12d5cdddp-2, -0x1.ffee3ea7e3257p-3,
-    0x1.98e3b10b32756p-3, -0x1.50f4759e25490p-3, 0x1.12f9c9b0244f6p-3, -0x1.9eb1cd33e7e79p-4,
-    0x1.062d20d7b9d03p-4, -0x1.ee58dca1e957ap-6, 0x1.2990b6fa000a4p-7, -0x1.4fb3b7e525af0p-10};
-#endif
-
-template <bool is_double>
-CROSSENT_INLINE Vd::vec log1p_of(Vd::vec e) {
-#if defined(__AVX512F__)
-    if (!is_double) return Vd::mul(e, polynomial(kLog1pOfFloat, e));
-#endif
-    // 2 e, not twice a quotient: e may be subnormal.
-    const Vd::vec d = Vd::div(Vd::add(e, e), Vd::add(Vd::set(2), e)), w = Vd::mul(d, d);
-    const Vd::vec h = is_double ? polynomial(kAtanh, w) : polynomial(kAtanhOfFloat, w);
-    return Vd::fma(Vd::mul(d, w), h, d);
-}
 
 // ---- the loss
 

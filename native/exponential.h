@@ -1,4 +1,4 @@
-// exp(x - reference) of a vector as a sum of two terms, t + t p, with |p| small.
+// exp(x - reference) of a vector as a sum of two terms, t + t p, with |p| small; and log1p.
 //
 // x = k ln2 / K + r with an integer k = K n + i: t = 2^(n + i/K) comes from a table of K entries
 // and an addition to the exponent bits, and p = exp(r) - 1 is a short polynomial. x itself is
@@ -233,6 +233,58 @@ template <class V, bool shifted>
 CROSSENT_INLINE void exp_terms(const ExpVectors<V>& e, typename V::vec x, typename V::vec* t,
                                typename V::vec* p) {
     exp_terms<V, shifted, 1>(e, &x, t, p);
+}
+
+// ---- log1p
+
+template <int N>
+CROSSENT_INLINE Vd::vec polynomial(const double (&c)[N], Vd::vec x) {
+    Vd::vec y = Vd::set(c[N - 1]);
+    for (int i = N - 2; i >= 0; --i) y = Vd::fma(x, y, Vd::set(c[i]));
+    return y;
+}
+
+// 2 atanh(d / 2) = d + d^3 h(d^2) for d = 2 e / (2 + e) <= 2/3: h, minimax where it is weighted by
+// d^2, to 2^-33 for float32 results and 2^-59.
+static constexpr double kAtanhOfFloat[] = {0x1.5555585695380p-4, 0x1.9996a878039cep-7,
+                                           0x1.250972400cbf4p-9, 0x1.b6d6a442ce4d6p-12,
+                                           0x1.f1aee08c94b90p-14};
+static constexpr double kAtanh[] = {
+    0x1.5555555555535p-4,  0x1.99999999a0840p-7,  0x1.249249208575bp-9,  0x1.c71c741f8d195p-12,
+    0x1.745cb39b50372p-14, 0x1.3b1de3263a10cp-16, 0x1.106768805a7ebp-18, 0x1.efdd84a4ec794p-21,
+    0x1.559c49e6c98d0p-23, 0x1.5c8a5c7e66a4ap-24};
+
+#if defined(__AVX512F__)
+// log1p(e) / e on [0, 1], minimax: 2^-33. Eight quotients take as long as 32 multiplications.
+static constexpr double kLog1pOfFloat[] = {
+    0x1.fffffffefc945p-1, -0x1.fffffda6de553p-2, 0x1.5554e12d5cdddp-2, -0x1.ffee3ea7e3257p-3,
+    0x1.98e3b10b32756p-3, -0x1.50f4759e25490p-3, 0x1.12f9c9b0244f6p-3, -0x1.9eb1cd33e7e79p-4,
+    0x1.062d20d7b9d03p-4, -0x1.ee58dca1e957ap-6, 0x1.2990b6fa000a4p-7, -0x1.4fb3b7e525af0p-10};
+#endif
+
+template <bool is_double>
+CROSSENT_INLINE Vd::vec log1p_of(Vd::vec e) {
+#if defined(__AVX512F__)
+    if (!is_double) return Vd::mul(e, polynomial(kLog1pOfFloat, e));
+#endif
+    // 2 e, not twice a quotient: e may be subnormal.
+    const Vd::vec d = Vd::div(Vd::add(e, e), Vd::add(Vd::set(2), e)), w = Vd::mul(d, d);
+    const Vd::vec h = is_double ? polynomial(kAtanh, w) : polynomial(kAtanhOfFloat, w);
+    return Vd::fma(Vd::mul(d, w), h, d);
+}
+
+// The same for 0 <= x < 2^52, to the digits of a double: log1p(x) itself up to 1, above it with
+// 1 + x = 2^k (1 + m).
+CROSSENT_INLINE Vd::vec log1p_of_sum(Vd::vec x) {
+    typedef int64_t integers __attribute__((vector_size(sizeof(Vd::vec))));
+    const Vd::vec one = Vd::set(1), y = Vd::add(one, x);
+    const integers bits = (integers)y, ones = (integers)one;
+    const Vd::vec m = Vd::sub((Vd::vec)((bits & ((int64_t(1) << 52) - 1)) | ones), one);
+    // The exponent's bits as the last ones of a double above 2^52.
+    const Vd::vec above = (Vd::vec)((bits >> 52) | (integers)Vd::set(0x1p52));
+    const Vd::vec k = Vd::sub(above, Vd::set(0x1p52 + 1023));
+    const Vd::vec of_rest = log1p_of<true>(Vd::where_above(x, one, m, x));
+    return Vd::fma(Vd::where_above(x, one, k, Vd::set(0)), Vd::set(0x1.62e42fefa39efp-1), of_rest);
 }
 
 }  // namespace CROSSENT_ISA

@@ -22,6 +22,8 @@ constexpr std::int64_t kGrainElements = 1 << 16;
 // Above, a result will not be in cache when it is read.
 constexpr std::int64_t kStreamBytes = 64 << 20;
 constexpr std::size_t kKeptScratch = 16 << 20;
+// What a row costs beside its elements, counted in elements.
+constexpr std::int64_t kRowElements = 32;
 
 Scratch& thread_scratch() {
     static thread_local Scratch scratch;
@@ -224,8 +226,9 @@ bool run(const SoftmaxKernels& kernels, SoftmaxTask task) {
         if (!in_place) advise_huge_pages(begin, static_cast<std::size_t>(end - begin));
     }
     Loop loop{kernels, task};
-    parallel_for(task.rows, grain_of(task.logits, task.rows, task.classes),
-                 threads_for(task.rows, task.classes), rows_body, &loop);
+    const std::int64_t elements = task.classes + kRowElements;
+    parallel_for(task.rows, grain_of(task.logits, task.rows, elements),
+                 threads_for(task.rows, elements), rows_body, &loop);
     if (loop.no_memory) throw std::bad_alloc();
     return !loop.invalid_labels;
 }

@@ -5,6 +5,7 @@
 //   label and mean statistics, in double
 //   losses, and the coefficients of the gradient
 //   gradient     exponentials times a coefficient, plus what label and mean add
+// Short rows whose labels are class ids do so several at a time, each in a lane (LaneWorker).
 #pragma once
 
 #include "exponential.h"
@@ -1042,6 +1043,40 @@ struct RowStatistics {
     double peak, log_sum, label_gap, nll, target_sum, mean_gap, mean_weight;
 };
 
+// A row's loss without its weight, and the coefficients of its gradient with it.
+struct RowLoss {
+    double loss, g_nll, g_log_sum, g_mean;
+};
+
+CROSSENT_INLINE RowLoss loss_of(const SoftmaxTask& task, const RowStatistics& s, int64_t index,
+                                double weight) {
+    const double keep = 1 - task.smoothing, lse = s.peak + s.log_sum;
+    double loss = task.smoothing == 0 ? s.nll : keep == 0 ? 0 : keep * s.nll;
+    if (task.smoothing != 0) {
+        loss = loss + task.smoothing * (s.mean_weight * s.log_sum - s.mean_gap);
+    }
+    if (task.z_loss != 0) {
+        const double z = task.z_loss * lse * lse;
+        loss = loss + (s.target_sum == 0 ? 0 : s.target_sum * z);
+    }
+    const double g = (task.upstream_rows ? task.upstream_rows[index] : task.upstream) * weight;
+    RowLoss row = {loss, keep * g, task.smoothing * g * s.mean_weight, -task.smoothing * g};
+    if (task.z_loss != 0) {  // in the order of the general way: z * lse * lse
+        const double by_z = s.target_sum * g;
+        row.g_log_sum += by_z * lse * task.z_loss + by_z * (task.z_loss * lse);
+    }
+    if (g == 0) row.g_log_sum = 0;  // not 0 times an infinite lse
+    return row;
+}
+
+CROSSENT_INLINE void write_loss_of(const SoftmaxTask& task, int64_t index, double loss) {
+    if (task.logits.number == Number::float64) {
+        ((double*)task.losses)[index] = loss;
+    } else {
+        ((float*)task.losses)[index] = float(loss);
+    }
+}
+
 template <class V, class X, class O>
 struct Worker {
     typedef typename V::T T;
@@ -1197,27 +1232,11 @@ struct Worker {
         const RowStatistics& s = found.statistics;
         double g_nll = 0, g_log_sum = 0, g_label_gap = 0, g_mean = 0;
         if (task.is_loss) {
-            const double keep = 1 - task.smoothing, lse = s.peak + s.log_sum;
-            double loss = task.smoothing == 0 ? s.nll : keep == 0 ? 0 : keep * s.nll;
-            if (task.smoothing != 0) {
-                loss = loss + task.smoothing * (s.mean_weight * s.log_sum - s.mean_gap);
-            }
-            if (task.z_loss != 0) {
-                const double z = task.z_loss * lse * lse;
-                loss = loss + (s.target_sum == 0 ? 0 : s.target_sum * z);
-            }
-            if (found.broken) loss = NAN;
-            write_loss(index, weight == 0 ? 0 : weight * loss);
-            const double g =
-                (task.upstream_rows ? task.upstream_rows[index] : task.upstream) * weight;
-            g_nll = keep * g;
-            g_log_sum = task.smoothing * g * s.mean_weight;
-            if (task.z_loss != 0) {  // in the order of the general way: z * lse * lse
-                const double by_z = s.target_sum * g;
-                g_log_sum += by_z * lse * task.z_loss + by_z * (task.z_loss * lse);
-            }
-            g_mean = -task.smoothing * g;
-            if (g == 0) g_log_sum = 0;  // not 0 times an infinite lse
+            const RowLoss row = loss_of(task, s, index, weight);
+            write_loss(index, weight == 0 ? 0 : weight * (found.broken ? NAN : row.loss));
+            g_nll = row.g_nll;
+            g_log_sum = row.g_log_sum;
+            g_mean = row.g_mean;
         } else {
             if (task.statistics) {
                 const double all[] = {s.peak,       s.log_sum,  s.label_gap,  s.nll,
@@ -1242,13 +1261,7 @@ struct Worker {
         }
     }
 
-    void write_loss(int64_t index, double loss) {
-        if (task.logits.number == Number::float64) {
-            ((double*)task.losses)[index] = loss;
-        } else {
-            ((float*)task.losses)[index] = float(loss);
-        }
-    }
+    void write_loss(int64_t index, double loss) { write_loss_of(task, index, loss); }
 
     void log_softmax(const X* x, const Found& found, O* out) {
         for (int64_t j = 0; j < task.classes; ++j) {
@@ -1353,27 +1366,246 @@ static Outcome rows_as(const SoftmaxTask& task, int64_t begin, int64_t end, Scra
     return Outcome::done;
 }
 
+// ---- rows of few classes: a lane for each
+
+// A row of two classes is a quarter of a vector, and its end, log1p and all, takes longer than its
+// sum. So Vd::W rows go through every step together, class by class. Of losses of class ids that
+// read no transformed logits: what people have many short rows of.
+CROSSENT_INLINE bool is_for_lanes(const SoftmaxTask& task) {
+    return task.is_loss && task.label_kind == Labels::ids && task.classes <= kShort &&
+           task.smoothing == 0 && task.softcap == 0 && task.temperature == 1;
+}
+
+// Rows along one axis, and the places of those that are lanes now.
+struct LaneRows {
+    char* next = nullptr;
+    int64_t step = 0;
+    char* at[Vd::W];
+    bool beside = false;  // in memory, in the order of the lanes
+
+    CROSSENT_MEMBER void begin(const Rows& rows, int64_t first) {
+        next = address(rows, first);
+        step = rows.strides[rows.dimensions - 1];
+    }
+    CROSSENT_MEMBER void advance(int count, int64_t size) {
+        // Lanes without a row have the first one again.
+        for (int r = 0; r < Vd::W; ++r) at[r] = next + (r < count ? r * step : 0);
+        beside = count == Vd::W && step == size;
+        next += count * step;
+    }
+};
+
+template <class X>
+struct LaneWorker {
+    const SoftmaxTask& task;
+    LaneRows logits, labels, weights, gradient;
+    alignas(64) X lanes[kShort][Vd::W];              // of logits, then of the gradient
+    alignas(64) double exponentials[kShort][Vd::W];  // exp(logit - peak) 2^500
+    alignas(64) double peak[Vd::W], rest[Vd::W], log_sum[Vd::W], coefficient[Vd::W];
+
+    explicit CROSSENT_MEMBER LaneWorker(const SoftmaxTask& task) : task(task) {}
+
+    // One class of all rows.
+    CROSSENT_MEMBER Vd::vec logit(int64_t j) const {
+        return Vd::load(logits.beside ? (const X*)(logits.at[0] + j * task.logits.class_stride)
+                                      : lanes[j]);
+    }
+
+    void sums() {
+        const int64_t n = task.classes;
+        Vd::vec top = Vd::set(-INFINITY);
+        for (int64_t j = 0, at = 0; j < n; ++j, at += task.logits.class_stride) {
+            for (int r = 0; r < Vd::W && !logits.beside; ++r) {
+                lanes[j][r] = *(const X*)(logits.at[r] + at);
+            }
+            top = Vd::max(logit(j), top);
+        }
+        const ExpVectors<Vd> e = exp_vectors<Vd>({0, 0});
+        const Vd::vec one = Vd::set(1);
+        // Two chains of sums, which would wait for each other.
+        Vd::vec others[2] = {Vd::set(0), Vd::set(0)}, peaks[2] = {Vd::set(-1), Vd::set(0)};
+        for (int64_t j = 0; j < n; ++j) {
+            const Vd::vec x = logit(j), power = exp_of_gap<false>(e, x, top);
+            Vd::store(exponentials[j], power);
+            others[j % 2] = Vd::add(others[j % 2], Vd::zero_where_equal(x, top, power));
+            const Vd::vec no_peak = Vd::zero_where_equal(x, top, one);
+            peaks[j % 2] = Vd::add(peaks[j % 2], Vd::sub(one, no_peak));
+        }
+        const Vd::vec s =
+            Vd::fma(Vd::add(others[0], others[1]), Vd::set(0x1p-500), Vd::add(peaks[0], peaks[1]));
+        Vd::store(peak, top);
+        Vd::store(rest, s);
+        Vd::store(log_sum, log1p_of_sum(s));
+    }
+
+    // Writes the loss of a row. Of its gradient the lane's coefficient, and returns the entry of
+    // the label, which cancels in the product: p - 1 is formed from S.
+    double finish(int r, int64_t id, int64_t index, double weight) {
+        // Checked before, but another thread of the caller may have written there since.
+        const bool lost_label = uint64_t(id) >= uint64_t(task.classes);
+        const X* x = (const X*)(logits.at[r] + (lost_label ? 0 : id) * task.logits.class_stride);
+        const double gap = double(widened(*x)) - peak[r];
+        const double w = task.class_weight && !lost_label ? task.class_weight[id] : 1;
+        RowStatistics s = {};
+        s.peak = peak[r];
+        s.log_sum = log_sum[r];
+        s.target_sum = w;
+        s.nll = w * s.log_sum - (w == 0 ? 0 : w * gap);
+        // Not finite, or nothing but -inf.
+        const bool broken = lost_label || !(rest[r] < INFINITY) || !(peak[r] - peak[r] == 0);
+        const RowLoss row = loss_of(task, s, index, weight);
+        write_loss_of(task, index, broken ? NAN : weight * row.loss);
+        if (!task.with_gradient) return 0;
+        const bool none = row.g_nll == 0 && row.g_log_sum == 0;
+        const double share = 1 / (1 + rest[r]);
+        const double p = lost_label ? 0 : exponentials[id][r] * 0x1p-500 * share;
+        coefficient[r] = none     ? 0
+                         : broken ? NAN
+                                  : (row.g_nll * w + row.g_log_sum) * share * 0x1p-500;
+        const double minus_one = gap == 0 ? -rest[r] * share : p - 1;
+        return none ? 0 : broken ? NAN : row.g_nll * w * minus_one + row.g_log_sum * p;
+    }
+
+    // The same for all rows at once, where each is a loss of weight 1; false if a label is lost.
+    bool finish_plain(int count, int64_t first, int64_t* ids, double* of_labels) {
+        alignas(64) double x[Vd::W], power[Vd::W];
+        for (int r = 0; r < Vd::W; ++r) {
+            const int64_t id = integer_at(labels.at[r], task.labels.number);
+            if (uint64_t(id) >= uint64_t(task.classes)) return false;
+            ids[r] = id;
+            x[r] = double(widened(*(const X*)(logits.at[r] + id * task.logits.class_stride)));
+            if (task.with_gradient) power[r] = exponentials[id][r];
+        }
+        const Vd::vec top = Vd::load(peak), s = Vd::load(rest), gap = Vd::sub(Vd::load(x), top);
+        const Vd::vec poison = Vd::sub(top, top);  // NaN where the peak is no number
+        const Vd::vec nll = Vd::add(Vd::sub(Vd::load(log_sum), gap), poison);
+        float* losses = (float*)task.losses + first;
+        if (count == Vd::W) {
+            Vd::store(losses, nll);
+        } else {
+            Vd::store(x, nll);
+            for (int r = 0; r < count; ++r) losses[r] = float(x[r]);
+        }
+        if (!task.with_gradient) return true;
+        const Vd::vec g = Vd::add(Vd::set(task.upstream), poison), one = Vd::set(1);
+        const Vd::vec share = Vd::div(one, Vd::add(one, s)), zero = Vd::set(0);
+        const Vd::vec p = Vd::mul(Vd::mul(Vd::load(power), Vd::set(0x1p-500)), share);
+        const Vd::vec of_peak = Vd::mul(Vd::sub(zero, s), share);
+        const Vd::vec minus_one = Vd::where_above(zero, gap, Vd::sub(p, one), of_peak);
+        Vd::store(coefficient, Vd::mul(Vd::mul(g, share), Vd::set(0x1p-500)));
+        Vd::store(of_labels, Vd::mul(g, minus_one));
+        return true;
+    }
+
+    void write_gradient(int count, const int64_t* ids, const double* of_labels) {
+        const int64_t n = task.classes, stride = task.gradient.class_stride;
+        const Vd::vec c = Vd::load(coefficient);
+        for (int64_t j = 0; j < n; ++j) {
+            put(Vd::mul(Vd::load(exponentials[j]), c),
+                gradient.beside ? (X*)(gradient.at[0] + j * stride) : lanes[j]);
+        }
+        for (int r = 0; r < count; ++r) {
+            char* to = gradient.at[r];
+            if (!gradient.beside) {
+                for (int64_t j = 0; j < n; ++j) *(X*)(to + j * stride) = lanes[j][r];
+            }
+            if (coefficient[r] == 0) {  // not 0 times what is no number
+                for (int64_t j = 0; j < n; ++j) write(0.0, (X*)(to + j * stride));
+            }
+            if (ids[r] >= 0) write(of_labels[r], (X*)(to + ids[r] * stride));
+        }
+    }
+};
+
+template <class X>
+static void rows_in_lanes(const SoftmaxTask& task, int64_t begin, int64_t end) {
+    LaneWorker<X> worker(task);
+    Rows weights;
+    weights.data = (char*)task.sample_weight;
+    weights.dimensions = task.logits.dimensions;
+    const int last = weights.dimensions - 1;
+    for (int d = 0; d <= last; ++d) {
+        weights.shape[d] = task.logits.shape[d];
+        weights.strides[d] = task.sample_weight_strides[d];
+    }
+    const int64_t row_axis = task.logits.shape[last];
+    const bool plain = !task.class_weight && !task.sample_weight && !task.has_ignored &&
+                       task.z_loss == 0 && !task.upstream_rows && task.upstream != 0;
+    int64_t stop = begin;  // of this axis
+    for (int64_t first = begin; first < end;) {
+        if (first == stop) {
+            const int64_t left = row_axis - first % row_axis;
+            stop = left < end - first ? first + left : end;
+            worker.logits.begin(task.logits, first);
+            worker.labels.begin(task.labels, first);
+            if (task.sample_weight) worker.weights.begin(weights, first);
+            if (task.with_gradient) worker.gradient.begin(task.gradient, first);
+        }
+        const int count = stop - first < Vd::W ? int(stop - first) : int(Vd::W);
+        worker.logits.advance(count, sizeof(X));
+        worker.labels.advance(count, 0);
+        worker.weights.advance(count, 0);
+        worker.gradient.advance(count, sizeof(X));
+        worker.sums();
+        int64_t ids[Vd::W];
+        double of_labels[Vd::W];
+        if (!plain || !worker.finish_plain(count, first, ids, of_labels)) {
+            for (int r = 0; r < count; ++r) {
+                const int64_t id = integer_at(worker.labels.at[r], task.labels.number);
+                const double weight = task.sample_weight ? *(const double*)worker.weights.at[r] : 1;
+                worker.coefficient[r] = 0;
+                ids[r] = -1;
+                if ((task.has_ignored && id == task.ignored) || weight == 0) {
+                    write_loss_of(task, first + r, 0);  // whatever its logits
+                    continue;
+                }
+                of_labels[r] = worker.finish(r, id, first + r, weight);
+                if (uint64_t(id) < uint64_t(task.classes)) ids[r] = id;
+            }
+        }
+        if (task.with_gradient) worker.write_gradient(count, ids, of_labels);
+        first += count;
+    }
+}
+
 static bool softmax_labels(const SoftmaxTask& task, int64_t begin, int64_t end,
                            double* row_weight) {
     const Number number = task.labels.number;
-    for (int64_t row = begin; row < end; ++row) {
+    const int last = task.labels.dimensions - 1;
+    const int64_t row_axis = last < 0 ? 1 : task.labels.shape[last];
+    const int64_t step = last < 0 ? 0 : task.labels.strides[last];
+    for (int64_t row = begin; row < end;) {
         const char* q = address(task.labels, row);
-        double weight = 1;
-        if (task.label_kind == Labels::ids) {
-            const int64_t id = integer_at(q, number);
-            if (number == Number::uint64 && id < 0) {
-                return false;  // 2^63 and more, which looks negative here
-            } else if (task.has_ignored && id == task.ignored) {
-                weight = -0.0;  // the sign tells it from a class weight of 0
-            } else if (id < 0 || id >= task.classes) {
-                return false;
-            } else if (task.class_weight) {
-                weight = task.class_weight[id];
+        const int64_t left = row_axis - row % row_axis;
+        const int64_t stop = left < end - row ? row + left : end;
+        if (number == Number::int64 && task.label_kind == Labels::ids && row_weight == nullptr) {
+            // Most labels: no branch, so that several are looked at together.
+            bool valid = true;
+            for (; row < stop; ++row, q += step) {
+                const int64_t id = *(const int64_t*)q;
+                const bool ignored = task.has_ignored && id == task.ignored;
+                valid = valid & (ignored | (uint64_t(id) < uint64_t(task.classes)));
             }
-        } else {
-            if (!distribution_weight(task, q, &weight)) return false;
+            if (!valid) return false;
         }
-        if (row_weight) row_weight[row] = weight;
+        for (; row < stop; ++row, q += step) {
+            double weight = 1;
+            if (task.label_kind == Labels::distribution) {
+                if (!distribution_weight(task, q, &weight)) return false;
+            } else {
+                const int64_t id = integer_at(q, number);
+                if (number == Number::uint64 && id < 0) {
+                    return false;  // 2^63 and more, which looks negative here
+                } else if (task.has_ignored && id == task.ignored) {
+                    weight = -0.0;  // the sign tells it from a class weight of 0
+                } else if (id < 0 || id >= task.classes) {
+                    return false;
+                } else if (task.class_weight) {
+                    weight = task.class_weight[id];
+                }
+            }
+            if (row_weight) row_weight[row] = weight;
+        }
     }
     return true;
 }
@@ -1383,6 +1615,10 @@ template <class X, class O>
 static Outcome rows_of(const SoftmaxTask& task, int64_t begin, int64_t end, Scratch& memory) {
     if (task.softcap != 0 || task.temperature != 1) {
         return rows_as<Vd, X, double, O>(task, begin, end, memory);
+    }
+    if (is_for_lanes(task)) {
+        rows_in_lanes<X>(task, begin, end);
+        return Outcome::done;
     }
     // Probabilities in double need exponentials in double. All else has S from the same sums.
     const bool exact = task.as_probabilities && sizeof(O) == 8;

@@ -454,6 +454,48 @@ FAULTS = [
     Fault("native/softmax_kernels.h", "weight = -0.0;", "weight = 0;", CONTRACT),
     Fault(
         "native/softmax_kernels.h",
+        "gap == 0 ? -rest[r] * share : p - 1",
+        "p - 1",
+        CONTRACT,
+    ),
+    Fault(
+        "native/softmax_kernels.h",
+        "Vd::where_above(zero, gap, Vd::sub(p, one), of_peak)",
+        "Vd::sub(p, one)",
+        CONTRACT,
+    ),
+    Fault(
+        "native/softmax_kernels.h",
+        "peaks[2] = {Vd::set(-1), Vd::set(0)}",
+        "peaks[2] = {Vd::set(0), Vd::set(0)}",
+        CONTRACT,
+    ),
+    Fault(
+        "native/softmax_kernels.h",
+        "const Vd::vec poison = Vd::sub(top, top);",
+        "const Vd::vec poison = Vd::set(0);",
+        "test_native.py::test_rows_do_not_depend_on_their_neighbours",
+    ),
+    Fault(
+        "native/softmax_kernels.h",
+        "if (coefficient[r] == 0) {",
+        "if (false) {",
+        "test_native.py::test_few_classes_in_axes_that_end_within_a_vector",
+    ),
+    Fault(
+        "native/softmax_kernels.h",
+        "beside = count == Vd::W && step == size;",
+        "beside = step == size;",
+        "test_native.py::test_few_classes_in_axes_that_end_within_a_vector",
+    ),
+    Fault(
+        "native/exponential.h",
+        "Vd::fma(Vd::where_above(x, one, k, Vd::set(0))",
+        "Vd::fma(Vd::set(0)",
+        CONTRACT,
+    ),
+    Fault(
+        "native/softmax_kernels.h",
         "if (task.checks_labels && !distribution_weight",
         "if (false && !distribution_weight",
         "test_native.py::test_a_row_that_is_no_distribution_is_refused",

@@ -6,6 +6,7 @@ memory layout, the state of the caller's processor. The slow tests run all of it
 instruction set that this processor has.
 """
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -780,6 +781,56 @@ def test_rows_do_not_depend_on_their_neighbours():
             one = value_and_grad(x[r : r + 1], ids[r : r + 1])
             same = np.isnan(value[r]) and np.isnan(one[0][0])
             assert same or bits(one[0][0], one[1][0]) == bits(value[r], gradient[r])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_weights_of_one_change_no_bit(dtype):
+    """Rows of few classes have a way of their own where nothing is weighted or ignored."""
+    for rows, classes in ((1, 2), (21, 2), (37, 9), (21, 190), (5, 300)):
+        x, ids = problem(rows, classes, dtype)
+        x[0, 1] = -INF
+        x[rows // 2, 1] = INF
+        want = value_and_grad(x, ids, reduction="sum")
+        for options in (
+            {"sample_weight": np.ones(rows)},
+            {"class_weight": np.ones(classes)},
+            {"ignore_index": -100},
+            {"normalizer": 1.0},
+        ):
+            got = value_and_grad(x, ids, reduction="sum", **options)
+            np.testing.assert_array_equal(np.isnan(got[1]), np.isnan(want[1]))
+            finite = ~np.isnan(want[1])
+            assert bits(got[1][finite]) == bits(want[1][finite]), options
+        assert np.isnan(want[1]).any(axis=1).tolist() == [i == rows // 2 for i in range(rows)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_few_classes_in_axes_that_end_within_a_vector(dtype):
+    """Among the rows ignored ones and ones of NaN; one by one they have the same bits."""
+    rng = np.random.default_rng(6)
+    for inner, step in itertools.product((1, 2, 5, 8, 11), (1, 2)):
+        wide = rng.standard_normal((3, 4, 3, step * inner)).astype(dtype_of(dtype))
+        x = wide[..., ::step]  # with a step no axes can be joined
+        ids = rng.integers(0, 4, (3, 3, inner))
+        ids[1, :, 0] = -1
+        x[1, :, :, 0] = np.nan
+        weight = rng.uniform(0, 2, (3, 3, inner))
+        weight[2, 1] = 0
+        for options in ({}, {"sample_weight": weight}):
+            options["ignore_index"] = -1
+            value, gradient = value_and_grad(x, ids, axis=1, **options)
+            out = np.full_like(wide, 7)
+            value_and_grad(x, ids, axis=1, out=out[..., ::step], **options)
+            assert bits(out[..., ::step]) == bits(gradient)
+            assert step == 1 or (out[..., 1::2] == 7).all()
+            for place in np.ndindex(3, 3, inner):
+                row = x[place[0], :, place[1], place[2]][None]
+                own = {k: v[place][None] if k == "sample_weight" else v for k, v in options.items()}
+                one, one_gradient = value_and_grad(row, ids[place][None], **own)
+                here = gradient[place[0], :, place[1], place[2]]
+                assert bits(one[0], one_gradient[0]) == bits(value[place], here), place
+            assert not value[1, :, 0].any()
+            assert not gradient[1, :, :, 0].astype(float).any()
 
 
 def test_read_only_and_byte_swapped_arrays():

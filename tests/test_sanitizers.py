@@ -35,12 +35,12 @@ SANITIZERS = {"tsan": "thread", "asan-ubsan": "address,undefined"}
 # ThreadSanitizer goes on after a race, and sleeps at every exit.
 OF_SANITIZERS = {"TSAN_OPTIONS": "atexit_sleep_ms=0:halt_on_error=1"}
 
-# What CMakeLists.txt says of the kernels; -O1 as they compile for a minute as it is.
+# What CMakeLists.txt says of the kernels; -Og as they compile for most of a minute as it is.
 KERNEL_FLAGS = (
     "-ffp-contract=off -fno-math-errno -fno-trapping-math"
     " -Wno-maybe-uninitialized -Wno-unknown-warning-option"
 )
-FLAGS = ["-std=c++17", "-O1", "-g1", "-Wall", "-Wextra", "-Werror", "-pthread"]
+FLAGS = ["-std=c++17", "-Og", "-g1", "-Wall", "-Wextra", "-Werror", "-pthread"]
 
 SCENARIOS = [
     "softmax_loss_of_every_shape",
