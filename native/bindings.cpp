@@ -401,7 +401,8 @@ std::optional<double> linear_loss_at(nb::handle exchange, nb::handle logits, nb:
                                      std::optional<std::int64_t> ignore_index, double temperature,
                                      std::optional<double> softcap, double z_loss,
                                      const char* reduction, std::optional<double> normalizer,
-                                     double upstream, bool invalid_is_nan) {
+                                     double upstream, bool invalid_is_nan, int threads) {
+    crossent::follow_threads(threads);
     LossCall call;
     Arrays arrays;
     Reader read{exchange_of(exchange)};
@@ -547,18 +548,20 @@ NB_MODULE(_native, module) {
                "The sigmoid cross-entropy, reduced, and its gradient. None as in softmax_loss.");
     module.def("tensor_exchange", &tensor_exchange, "type"_a,
                "What linear_loss_at reads tensors of this type by; None where there is nothing.");
-    module.def("linear_loss_at", &linear_loss_at, "exchange"_a.none(), "logits"_a, "labels"_a,
-               "weight"_a.none(), "sample_weight"_a.none(), "upstream_rows"_a.none(),
-               "result"_a.none(), "losses"_a.none(), "gradient"_a.none(), "is_softmax"_a, "axis"_a,
-               "label_smoothing"_a, "ignore_index"_a.none(), "temperature"_a, "softcap"_a.none(),
-               "z_loss"_a, "reduction"_a, "normalizer"_a.none(), "upstream"_a, "invalid_is_nan"_a,
-               "softmax_loss or sigmoid_loss of tensors, the results too.\n\n"
-               "A tensor is read by the exchange, or is a tuple of address, number, shape and "
-               "strides in elements. A number is its place in float32, float64, float16, bfloat16, "
-               "bool, int8, int16, int32, int64, uint8, uint16, uint32, uint64. The value "
-               "goes to the result too; losses are in C order. With invalid_is_nan rows whose "
-               "labels are invalid become NaN, and so does "
-               "the value. None as in softmax_loss, also for tensors that no kernel reads.");
+    module.def(
+        "linear_loss_at", &linear_loss_at, "exchange"_a.none(), "logits"_a, "labels"_a,
+        "weight"_a.none(), "sample_weight"_a.none(), "upstream_rows"_a.none(), "result"_a.none(),
+        "losses"_a.none(), "gradient"_a.none(), "is_softmax"_a, "axis"_a, "label_smoothing"_a,
+        "ignore_index"_a.none(), "temperature"_a, "softcap"_a.none(), "z_loss"_a, "reduction"_a,
+        "normalizer"_a.none(), "upstream"_a, "invalid_is_nan"_a, "threads"_a,
+        "softmax_loss or sigmoid_loss of tensors, the results too.\n\n"
+        "A tensor is read by the exchange, or is a tuple of address, number, shape and "
+        "strides in elements. A number is its place in float32, float64, float16, bfloat16, "
+        "bool, int8, int16, int32, int64, uint8, uint16, uint32, uint64. The value "
+        "goes to the result too; losses are in C order. With invalid_is_nan rows whose "
+        "labels are invalid become NaN, and so does "
+        "the value. None as in softmax_loss, also for tensors that no kernel reads. threads as in "
+        "follow_threads.");
     module.def("register_torch_operators", &crossent::register_torch_operators, "library"_a,
                "Kernels for the operators of compiled programs; False where the PyTorch that this "
                "library is linked to has no C interface for them.");

@@ -88,7 +88,7 @@ class Case:
         value = core.linear_loss_at(
             *(None, *map(place, (*tensors, result, self.losses, self.gradient))),
             *(not self.sigmoid, self.axis, self.smoothing, self.ignored, *self.scaling()),
-            *(self.reduction, self.normalizer, self.upstream, invalid_is_nan),
+            *(self.reduction, self.normalizer, self.upstream, invalid_is_nan, 0),
         )
         assert_same_bits([result], [7.0 if value is None else value])
         return self.results(value)
@@ -229,7 +229,7 @@ def test_places_that_do_not_fit_raise():
 
     def loss(*logits_and_labels):
         after = None, None, None, None, None, None, True, -1, 0.0, None, 1.0, None, 0.0
-        return core.linear_loss_at(None, *logits_and_labels, *after, "none", None, 1.0, False)
+        return core.linear_loss_at(None, *logits_and_labels, *after, "none", None, 1.0, False, 0)
 
     start, of_ids = logits.ctypes.data, place(ids)
     for match, wrong in (
@@ -246,7 +246,7 @@ def test_places_that_do_not_fit_raise():
     with pytest.raises(ValueError, match="result"):
         core.linear_loss_at(
             *(None, place(logits), of_ids, None, None, None, of_ids, None, None),
-            *(True, -1, 0.0, None, 1.0, None, 0.0, "mean", None, 1.0, False),
+            *(True, -1, 0.0, None, 1.0, None, 0.0, "mean", None, 1.0, False, 0),
         )
     # Nothing to write: libraries give empty tensors the address 0.
     assert loss((0, 1, (0, 3), (3, 1)), (0, 8, (0,), (1,))) == 0

@@ -91,11 +91,11 @@ def fusing_library(scores: Any) -> Any:
     module = type(scores).__module__
     if module == "numpy":
         return numpy
-    root = module.partition(".")[0]
-    if root == "torch":
+    if module == "torch" or module.startswith("torch."):
         import crossent.torch as door  # not `from`: this is quicker, and asked at each call
 
         return door
+    root = module.partition(".")[0]
     if root in ("jax", "jaxlib"):
         from crossent import jax
 

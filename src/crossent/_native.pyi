@@ -70,11 +70,11 @@ def tensor_exchange(type: object) -> object:
     What linear_loss_at reads tensors of this type by; None where there is nothing.
     """
 
-def linear_loss_at(exchange: object | None, logits: object, labels: object, weight: object | None, sample_weight: object | None, upstream_rows: object | None, result: object | None, losses: object | None, gradient: object | None, is_softmax: bool, axis: int, label_smoothing: float, ignore_index: int | None, temperature: float, softcap: float | None, z_loss: float, reduction: str, normalizer: float | None, upstream: float, invalid_is_nan: bool) -> float | None:
+def linear_loss_at(exchange: object | None, logits: object, labels: object, weight: object | None, sample_weight: object | None, upstream_rows: object | None, result: object | None, losses: object | None, gradient: object | None, is_softmax: bool, axis: int, label_smoothing: float, ignore_index: int | None, temperature: float, softcap: float | None, z_loss: float, reduction: str, normalizer: float | None, upstream: float, invalid_is_nan: bool, threads: int) -> float | None:
     """
     softmax_loss or sigmoid_loss of tensors, the results too.
 
-    A tensor is read by the exchange, or is a tuple of address, number, shape and strides in elements. A number is its place in float32, float64, float16, bfloat16, bool, int8, int16, int32, int64, uint8, uint16, uint32, uint64. The value goes to the result too; losses are in C order. With invalid_is_nan rows whose labels are invalid become NaN, and so does the value. None as in softmax_loss, also for tensors that no kernel reads.
+    A tensor is read by the exchange, or is a tuple of address, number, shape and strides in elements. A number is its place in float32, float64, float16, bfloat16, bool, int8, int16, int32, int64, uint8, uint16, uint32, uint64. The value goes to the result too; losses are in C order. With invalid_is_nan rows whose labels are invalid become NaN, and so does the value. None as in softmax_loss, also for tensors that no kernel reads. threads as in follow_threads.
     """
 
 def register_torch_operators(library: str) -> bool:

@@ -154,12 +154,14 @@ def _number(normalizer: Any) -> float:
 
 def _takes(tensors: tuple[Any, Any, Any, Any], axis: Any) -> bool:
     """Whether the call may look at these; it sees by itself whether they fit."""
-    if tensors[1] is None:
-        return False
-    for tensor in tensors:
-        if tensor is not None and (type(tensor) not in _PLAIN_TYPES or tensor.is_neg()):
+    logits, labels, weight, sample_weight = tensors
+    for tensor in (logits, labels):  # labels of None are of another type
+        if type(tensor) not in _PLAIN_TYPES or tensor.is_neg():
             return False
-    logits = tensors[0]
+    if not (weight is None and sample_weight is None):
+        for tensor in (weight, sample_weight):
+            if tensor is not None and (type(tensor) not in _PLAIN_TYPES or tensor.is_neg()):
+                return False
     if axis != -1 and not (type(axis) is int and -logits.ndim <= axis < logits.ndim):
         return False
     return bool(logits.is_cpu)
@@ -278,7 +280,6 @@ def _call(
     ignore_index = options[3]
     if ignore_index is not None and not (type(ignore_index) is int and _fits_int64(ignore_index)):
         return False
-    _follow_threads()
     value, losses, rows = result, None, None
     if options[-1] == "none":
         value, losses = None, result
@@ -292,8 +293,9 @@ def _call(
         if not all(array is None or is_plain(array) for array in arrays):
             return False
         arrays = tuple(None if array is None else _place(array) for array in arrays)
+    threads = torch.get_num_threads()
     answer = native.core.linear_loss_at(
-        _EXCHANGE, *arrays, *options, normalizer, upstream, invalid_is_nan
+        _EXCHANGE, *arrays, *options, normalizer, upstream, invalid_is_nan, threads
     )
     return answer is not None
 

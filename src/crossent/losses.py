@@ -100,20 +100,20 @@ def softmax_cross_entropy(
     """
     return _softmax_loss(
         None,
-        labels=labels,
-        logits=logits,
-        probs=probs,
-        log_probs=log_probs,
-        axis=axis,
-        class_weight=class_weight,
-        sample_weight=sample_weight,
-        label_smoothing=label_smoothing,
-        ignore_index=ignore_index,
-        temperature=temperature,
-        softcap=softcap,
-        z_loss=z_loss,
-        reduction=reduction,
-        normalizer=normalizer,
+        labels,
+        logits,
+        probs,
+        log_probs,
+        axis,
+        class_weight,
+        sample_weight,
+        label_smoothing,
+        ignore_index,
+        temperature,
+        softcap,
+        z_loss,
+        reduction,
+        normalizer,
     )
 
 
@@ -166,20 +166,20 @@ def focal_loss(
     gamma = _checks.number("gamma", gamma, 0.0)
     return _softmax_loss(
         None if gamma == 0 else lambda xp, n, p: _focal(xp, n, gamma),
-        labels=labels,
-        logits=logits,
-        probs=probs,
-        log_probs=log_probs,
-        axis=axis,
-        class_weight=class_weight,
-        sample_weight=sample_weight,
-        label_smoothing=label_smoothing,
-        ignore_index=ignore_index,
-        temperature=temperature,
-        softcap=softcap,
-        z_loss=z_loss,
-        reduction=reduction,
-        normalizer=normalizer,
+        labels,
+        logits,
+        probs,
+        log_probs,
+        axis,
+        class_weight,
+        sample_weight,
+        label_smoothing,
+        ignore_index,
+        temperature,
+        softcap,
+        z_loss,
+        reduction,
+        normalizer,
     )
 
 
@@ -232,20 +232,20 @@ def generalized_cross_entropy(
     q = _checks.number("q", q, 0.0, 1.0)
     return _softmax_loss(
         None if q == 0 else lambda xp, n, p: _generalized(xp, n, p, q),
-        labels=labels,
-        logits=logits,
-        probs=probs,
-        log_probs=log_probs,
-        axis=axis,
-        class_weight=class_weight,
-        sample_weight=sample_weight,
-        label_smoothing=label_smoothing,
-        ignore_index=ignore_index,
-        temperature=temperature,
-        softcap=softcap,
-        z_loss=z_loss,
-        reduction=reduction,
-        normalizer=normalizer,
+        labels,
+        logits,
+        probs,
+        log_probs,
+        axis,
+        class_weight,
+        sample_weight,
+        label_smoothing,
+        ignore_index,
+        temperature,
+        softcap,
+        z_loss,
+        reduction,
+        normalizer,
     )
 
 
@@ -298,20 +298,20 @@ def poly_loss(
     epsilon = _checks.number("epsilon", epsilon, -1.0)
     return _softmax_loss(
         None if epsilon == 0 else lambda xp, n, p: _poly(xp, n, epsilon),
-        labels=labels,
-        logits=logits,
-        probs=probs,
-        log_probs=log_probs,
-        axis=axis,
-        class_weight=class_weight,
-        sample_weight=sample_weight,
-        label_smoothing=label_smoothing,
-        ignore_index=ignore_index,
-        temperature=temperature,
-        softcap=softcap,
-        z_loss=z_loss,
-        reduction=reduction,
-        normalizer=normalizer,
+        labels,
+        logits,
+        probs,
+        log_probs,
+        axis,
+        class_weight,
+        sample_weight,
+        label_smoothing,
+        ignore_index,
+        temperature,
+        softcap,
+        z_loss,
+        reduction,
+        normalizer,
     )
 
 
@@ -364,16 +364,16 @@ def sigmoid_cross_entropy(
     """
     return _sigmoid_loss(
         None,
-        labels=labels,
-        logits=logits,
-        probs=probs,
-        log_probs=log_probs,
-        pos_weight=pos_weight,
-        sample_weight=sample_weight,
-        label_smoothing=label_smoothing,
-        ignore_index=ignore_index,
-        reduction=reduction,
-        normalizer=normalizer,
+        labels,
+        logits,
+        probs,
+        log_probs,
+        pos_weight,
+        sample_weight,
+        label_smoothing,
+        ignore_index,
+        reduction,
+        normalizer,
     )
 
 
@@ -426,16 +426,16 @@ def binary_focal_loss(
     share = None if alpha is None else _checks.number("alpha", alpha, 0.0, 1.0)
     return _sigmoid_loss(
         None if gamma == 0 and share is None else (gamma, share),
-        labels=labels,
-        logits=logits,
-        probs=probs,
-        log_probs=log_probs,
-        pos_weight=pos_weight,
-        sample_weight=sample_weight,
-        label_smoothing=label_smoothing,
-        ignore_index=ignore_index,
-        reduction=reduction,
-        normalizer=normalizer,
+        labels,
+        logits,
+        probs,
+        log_probs,
+        pos_weight,
+        sample_weight,
+        label_smoothing,
+        ignore_index,
+        reduction,
+        normalizer,
     )
 
 
@@ -605,7 +605,6 @@ class _Rows(NamedTuple):
 
 def _softmax_loss(
     of_nll: Callable[[Any, Any, Any], Any] | None,
-    *,
     labels: Any,
     logits: Any,
     probs: Any,
@@ -942,7 +941,6 @@ def _log_one_minus_exp(xp: Any, n: Any) -> Any:
 
 def _sigmoid_loss(
     focal: tuple[float, float | None] | None,
-    *,
     labels: Any,
     logits: Any,
     probs: Any,
