@@ -154,7 +154,7 @@ Array as_doubles(const LossCall& call, const Array& array, std::vector<double>& 
     if (array.number == Number::float64 && !is_overwritten(call, array)) return array;
     Array once = array;
     for (int d = 0; d < array.rank; ++d) {
-        if (array.strides[d] == 0) once.shape[d] = 1;
+        if (array.strides[d] == 0 && array.shape[d] > 0) once.shape[d] = 1;  // no memory, no number
     }
     memory.resize(static_cast<std::size_t>(count_of(once)));
     read(once, memory.data());
@@ -436,7 +436,7 @@ __attribute__((noinline)) Answer sigmoid_loss_of(const LossCall& call, double* v
     std::vector<double> pos_memory, sample_memory, upstream_memory;
     if (call.pos_weight != nullptr) {  // a scalar, or one per label of the last axis
         const Array& weight = *call.pos_weight;
-        const bool is_scalar = count_of(weight) == 1;
+        const bool is_scalar = weight.rank <= 1 && count_of(weight) == 1;
         if (!is_scalar &&
             (weight.rank != 1 || axes == 0 || weight.shape[0] != logits.shape[axes - 1])) {
             return Answer::unusual;

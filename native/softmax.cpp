@@ -168,10 +168,12 @@ double denominator(const SoftmaxTask& task, Reduction reduction, bool has_row_we
 
 std::int64_t ignored_rows(const SoftmaxTask& task, const std::vector<double>& row_weight) {
     if (!task.has_ignored) return 0;
-    // A row weight of 0 may also be a class weight of 0: such a row is kept.
+    // A row weight of 0 may also be a class weight of 0: such a row is kept. And so is one of a
+    // weight below, which a compiled program does not refuse.
     std::int64_t count = 0;
     for (std::int64_t i = 0; i < task.rows; ++i) {
-        count += std::signbit(row_weight[static_cast<std::size_t>(i)]);
+        const double weight = row_weight[static_cast<std::size_t>(i)];
+        count += weight == 0 && std::signbit(weight);
     }
     return count;
 }

@@ -1597,11 +1597,11 @@ static bool softmax_labels(const SoftmaxTask& task, int64_t begin, int64_t end,
                 if (number == Number::uint64 && id < 0) {
                     return false;  // 2^63 and more, which looks negative here
                 } else if (task.has_ignored && id == task.ignored) {
-                    weight = -0.0;  // the sign tells it from a class weight of 0
+                    weight = -0.0;  // its sign tells it from a class weight of 0
                 } else if (id < 0 || id >= task.classes) {
                     return false;
                 } else if (task.class_weight) {
-                    weight = task.class_weight[id];
+                    weight = task.class_weight[id] + 0.0;  // which may be -0.0
                 }
             }
             if (row_weight) row_weight[row] = weight;

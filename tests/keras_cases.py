@@ -547,6 +547,16 @@ def test_a_symbolic_tensor_is_refused():
 # ---- mistakes
 
 
+def test_labels_beyond_32_bits_are_none():
+    with pytest.raises(xe.LabelError, match="labels must lie in"):
+        xk.Loss(xe.softmax_cross_entropy)(np.array([2**32 + 1, 0, 1, 2]), LOGITS[:4])
+
+
+def test_one_class_and_a_mask():
+    ids = np.zeros((3, 5, 1), int)
+    assert xk.Loss(xe.softmax_cross_entropy)(ids, masked(np.zeros((3, 5, 1), "float32"))) == 0
+
+
 def test_labels_out_of_range():
     with pytest.raises(xe.LabelError, match=r"must lie in \[0, 4\); got 4 at row 3"):
         xk.Loss(xe.softmax_cross_entropy)([0, 1, 2, 4], LOGITS[:4])

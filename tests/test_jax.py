@@ -653,6 +653,23 @@ close(hessian(place(x, "data")), hessian(x))
 """)
 
 
+def test_rows_that_devices_do_not_have_as_many_of(native):
+    """XLA fills up a shard: what it fills in must not count."""
+    on_two_devices("""
+xs, ys = rng.normal(size=(4, 8, 10)).astype(np.float32), rng.integers(0, 10, (4, 8))
+of = jax.jit(jax.value_and_grad(lambda x, y: loss(x[:, :-1], y[:, 1:])))  # the next token's
+for options in ({}, {"class_weight": w, "ignore_index": 3, "reduction": "sum"}):
+    of = jax.jit(jax.value_and_grad(lambda x, y: loss(x[:, :-1], y[:, 1:], **options)))
+    for actual, expected in zip(of(place(xs, None, "data"), place(ys, None, "data")), of(xs, ys)):
+        close(actual, expected)
+part = jax.jit(lambda x, y: loss(x[:3], y[:3]))
+close(part(place(x, "data"), place(y, "data")), part(x, y))
+z = (x > 0).astype(np.float32)
+part = jax.jit(lambda x: crossent.sigmoid_cross_entropy(labels=z[:5], logits=x[:5]))
+close(part(place(x, "data")), part(x))
+""")
+
+
 def test_shard_map(native):
     on_two_devices("""
 def step(x, y):
@@ -726,6 +743,42 @@ def test_float16_gradients_are_divided_after_the_loss_is_scaled(name):
     exact = jax.grad(scaled)(logits.astype(jnp.float32), 2.0**24)
     assert (gradient != 0).all()
     np.testing.assert_allclose(gradient, exact, rtol=2e-3)
+
+
+@pytest.mark.parametrize("options", [{"sample_weight": np.full(4, 1e6)}, {"temperature": 1e-5}])
+def test_float16_gradients_of_a_mean_overflow_only_by_themselves(options):
+    logits = jnp.asarray(np.random.default_rng(1).normal(size=(4, 5)), jnp.float16)
+    ids = jnp.arange(4)
+    got = jax.grad(lambda x: softmax_loss(labels=ids, logits=x, **options))(logits)
+    exact = jax.grad(lambda x: softmax_loss(labels=ids, logits=x, **options))(
+        logits.astype(jnp.float32)
+    )
+    assert got.dtype == jnp.float16
+    np.testing.assert_allclose(got, exact, rtol=2e-3, atol=1e-4)
+
+
+def test_integer_weights_beyond_32_bits(rng):
+    logits, ids = rng.normal(size=(6, 5)).astype("f4"), np.arange(6) % 5
+    for options in (
+        {"sample_weight": np.array([2**32] * 3 + [1] * 3)},
+        {"class_weight": np.array([2**33, 2**32, 2**32, 1, 1])},
+    ):
+        got = softmax_loss(labels=ids, logits=jnp.asarray(logits), **options)
+        np.testing.assert_allclose(got, softmax_loss(labels=ids, logits=logits, **options), 1e-6)
+
+
+def test_a_label_of_one_class_may_be_a_bool():
+    logits = jnp.zeros((3, 1))
+    labels = np.ones((3, 1), bool)
+    expected = softmax_loss(labels=labels, logits=np.zeros((3, 1)))
+    assert softmax_loss(labels=labels, logits=logits) == expected
+
+
+def test_numpys_numbers_are_normalizers():
+    logits, ids = jnp.zeros((2, 3)), jnp.array([0, 2])
+    for number in (np.float32(6), np.int64(6)):
+        got = softmax_loss(labels=ids, logits=logits, normalizer=number)
+        assert got == softmax_loss(labels=ids, logits=logits, normalizer=6.0)
 
 
 def test_weights_of_an_empty_batch():

@@ -789,6 +789,7 @@ def test_weights_of_one_change_no_bit(dtype):
     for rows, classes in ((1, 2), (21, 2), (37, 9), (21, 190), (5, 300)):
         x, ids = problem(rows, classes, dtype)
         x[0, 1] = -INF
+        x[-1, ids[-1]] = 40  # 1 - p has digits that p has not
         x[rows // 2, 1] = INF
         want = value_and_grad(x, ids, reduction="sum")
         for options in (

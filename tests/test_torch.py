@@ -1193,3 +1193,181 @@ def test_a_weight_of_0_hides_labels_that_are_no_numbers(name, labels, bad):
         weighted = torch.func.grad_and_value(scored)(x, q, torch.ones(3))
         assert torch.isnan(weighted[1])
         assert torch.isnan(weighted[0][1, 0])
+
+
+# ---- corners that autograd, tracers and threads have
+
+
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", "sigmoid_cross_entropy"])
+def test_broadcast_arrays_without_elements(name):
+    """Such an array has no memory: sum() sends one back, and expand() makes one."""
+    loss = getattr(xe, name)
+    logits = torch.zeros(0, 3, requires_grad=True)
+    labels = torch.zeros(0, dtype=torch.int64) if "softmax" in name else torch.zeros(0, 3)
+    for weight in (None, torch.tensor(1.0).expand(0)):
+        logits.grad = None
+        call = {"labels": labels, "logits": logits, "sample_weight": weight}
+        loss(**call, reduction="none").sum().backward()
+        assert logits.grad.shape == (0, 3)
+        assert loss(**call).item() == 0
+    empty = torch.zeros(3, 0)
+    weights = {"pos_weight": torch.tensor(1.0).expand(0)}
+    assert xe.sigmoid_cross_entropy(labels=empty, logits=empty, **weights).item() == 0
+
+
+HOOKED = {
+    "softmax_cross_entropy": {},
+    "focal_loss": {"class_weight": torch.ones(CLASSES, dtype=torch.float64)},
+    "kl_divergence": {},
+}
+
+
+@pytest.mark.parametrize("name", HOOKED)
+def test_hooks_run_once_where_a_gradient_is_differentiated(name):
+    logits, labels = data()
+    q = torch.softmax(torch.arange(ROWS * CLASSES, dtype=torch.float64).reshape(ROWS, -1), -1)
+    leaf = logits.requires_grad_()
+
+    def gradient(hooks):
+        x, seen = leaf * 1.0, []
+        if hooks:
+            x.register_hook(lambda g: g * 2)
+            x.register_hook(lambda g: seen.append(g))
+        of = q if name == "kl_divergence" else labels
+        value = getattr(xe, name)(labels=of, logits=x, **HOOKED[name]).sum()
+        (got,) = torch.autograd.grad(value, leaf, create_graph=True)
+        assert len(seen) == hooks
+        return got
+
+    assert_same(gradient(True), 2 * gradient(False))
+
+
+@pytest.mark.parametrize("name", ["focal_loss", "poly_loss", "softmax_cross_entropy"])
+def test_vmap_of_a_gradient(name):
+    """As Jacobians are taken from a graph that is there already."""
+    logits, labels = data()
+    logits.requires_grad_()
+    loss = getattr(xe, name)(labels=labels, logits=logits, reduction="none")
+
+    def gradient(upstream):
+        return torch.autograd.grad(loss, logits, upstream, retain_graph=True)[0]
+
+    rows = torch.eye(ROWS, dtype=torch.float64)
+    assert_same(vmap(gradient)(rows), torch.stack([gradient(row) for row in rows]))
+
+
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", "focal_loss", "mean_squared_error"])
+def test_a_symbolic_trace_counts_the_rows_it_gets(name):
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    def loss(x, labels):
+        if name == "mean_squared_error":
+            return xe.mean_squared_error(labels=x * 0 + 1, predictions=x)
+        return getattr(xe, name)(labels=labels, logits=x)
+
+    logits, labels = data()
+    traced = make_fx(loss, tracing_mode="symbolic")(logits[:4], labels[:4])
+    assert_same(traced(logits, labels), loss(logits, labels))
+
+
+def test_another_thread_that_compiles_changes_nothing(monkeypatch):
+    """PyTorch tells every thread that one of them compiles."""
+    logits, labels = data()
+    logits.requires_grad_()
+    value = softmax(logits, labels)
+    monkeypatch.setattr(torch.compiler, "_is_compiling_flag", True)
+    assert torch.compiler.is_compiling()
+    with pytest.raises(xe.LabelError):
+        softmax(logits, labels + CLASSES)
+    (gradient,) = torch.autograd.grad(value, logits, create_graph=True)
+    (value + gradient.square().sum()).backward()
+    expected = logits.detach().clone().requires_grad_()
+    own = functional.cross_entropy(expected, labels)
+    (gradient,) = torch.autograd.grad(own, expected, create_graph=True)
+    (own + gradient.square().sum()).backward()
+    assert_same(logits.grad, expected.grad, 1e-12)
+
+
+def test_class_weights_with_a_sign_are_not_taken_for_ignored_rows(compiled):
+    logits, labels = data()
+    options = {"ignore_index": -100, "reduction": "mean_all"}
+    for first in (0.0, -0.0):
+        weight = torch.tensor([first, 1.0, 1.0, 1.0, 1.0], dtype=torch.float64)
+        got = softmax(logits, labels, class_weight=weight, **options)
+        assert_same(got, softmax(logits, labels, class_weight=weight, reduction="mean_all"))
+    weight = torch.tensor([-1.0, 1.0, 1.0, 1.0, 1.0], dtype=torch.float64)
+    program = compiled(lambda x: softmax(x, labels, class_weight=weight, **options))
+    plain = compiled(lambda x: softmax(x, labels, class_weight=weight, reduction="mean_all"))
+    assert_same(program(logits), plain(logits))
+
+
+@pytest.mark.parametrize("ignored", [-(2**63), 2**53, 2**63 - 1])
+def test_a_compiled_sigmoid_ignores_what_no_double_is(compiled, ignored):
+    logits = data()[0]
+
+    def loss(x):
+        return xe.sigmoid_cross_entropy(labels=x.detach() * 0 + 1, logits=x, ignore_index=ignored)
+
+    assert_same(compiled(loss)(logits), loss(logits))
+
+
+def test_sentinels_of_unsigned_labels():
+    logits = data()[0][:2]
+    labels = torch.tensor([0, 2**64 - 1], dtype=torch.uint64)
+    losses = softmax(logits, labels, ignore_index=2**64 - 1, reduction="none")
+    assert_same(losses[0], softmax(logits[:1], torch.tensor([0])))
+    assert losses[1] == 0
+    with pytest.raises(xe.LabelError):  # it is no -1
+        softmax(logits, labels, ignore_index=-1)
+
+
+def test_inplace_where_upstream_is_0_or_infinite():
+    for factor, expected in ((0.0, 0.0), (torch.inf, torch.inf)):
+        weight = torch.zeros(ROWS, CLASSES, dtype=torch.float64, requires_grad=True)
+        logits, labels = data()
+        logits[1] = torch.nan
+        labels[1] = -1
+        if factor == 0:
+            logits[2] = torch.nan
+        loss = crossent.torch.Loss(xe.softmax_cross_entropy, inplace=True, ignore_index=-1)
+        (loss(logits + weight, labels) * factor).backward()
+        assert not weight.grad[1].any()
+        assert weight.grad[0].abs().min() == expected
+
+
+def test_a_parameter_among_the_options_of_a_module_is_one():
+    weight = torch.nn.Parameter(torch.ones(CLASSES))
+    module = crossent.torch.Loss(xe.softmax_cross_entropy, class_weight=weight)
+    assert [name for name, _ in module.named_parameters()] == ["class_weight"]
+    module(*data(torch.float32)).backward()
+    assert weight.grad is not None
+    copy.deepcopy(module.half())
+
+
+def test_errors_of_unusual_arguments():
+    logits, labels = data(torch.float32)
+    for axis in (-1.0, np.float64(-1), torch.tensor(-1)):
+        with pytest.raises(xe.OptionError, match="axis must"):
+            softmax(logits, labels, axis=axis)
+    with pytest.raises(xe.CrossentError, match="normalizer must"):
+        softmax(logits, labels, normalizer=10**400)
+    assert softmax(logits, labels, normalizer=torch.ones((), device="meta")).is_meta
+    with pytest.raises(xe.CrossentError, match="labels must"):
+        softmax(logits, 2**64)
+    with pytest.raises(xe.DTypeError, match="sample_weight must be a tensor or numbers"):
+        softmax(logits, labels, sample_weight=[torch.ones((), requires_grad=True)] * ROWS)
+    for shape in ((1, 1), (1, 1, 1)):
+        with pytest.raises(xe.ShapeError, match="pos_weight must"):
+            xe.sigmoid_cross_entropy(labels=logits * 0, logits=logits, pos_weight=torch.ones(shape))
+    with pytest.warns(UserWarning, match="prototype"):
+        nested = torch.nested.nested_tensor([logits[0], logits[1]])
+    with pytest.raises(xe.DTypeError, match="logits must be a dense tensor"):
+        softmax(nested, labels[:2])
+    with pytest.raises(xe.DTypeError, match="logits must be a dense tensor"):
+        softmax(logits.to_mkldnn().requires_grad_(), labels)
+    everything = softmax(logits, labels.float(), ignore_index=10**400)
+    assert_same(everything, softmax(logits, labels))
+    zeros = torch._efficientzerotensor(ROWS, dtype=torch.int64)
+    assert_same(softmax(logits, zeros), softmax(logits, torch.zeros_like(labels)))
+    loss = crossent.torch.Loss(xe.softmax_cross_entropy, inplace=True)
+    assert loss(logits.numpy(), labels.numpy()) == pytest.approx(softmax(logits, labels).item())

@@ -220,6 +220,11 @@ def ignore_index(value: Any, distribution: bool) -> None:
         )
 
 
+def as_float(integer: int) -> float:
+    """What labels that are floats are compared with; beyond the largest of them NaN equals none."""
+    return float(integer) if abs(integer) < 2**1023 else math.nan
+
+
 def class_weight(shape: Shape, num_classes: int | None) -> Any:
     """The number of classes, which is that of the weights where only they tell it."""
     if len(shape) != 1 or shape[0] != (num_classes or shape[0] or 1):
@@ -279,8 +284,10 @@ def _is_int(value: Any) -> bool:
 
 def id_values(labels: np.ndarray, num_classes: int, ignored: int | None) -> None:
     """Every id lies in [0, classes), or is the ignored one."""
-    kept = np.ones(labels.shape, bool) if ignored is None else labels != ignored
-    if labels.dtype.kind not in "iub":
+    is_float = labels.dtype.kind not in "iub"
+    skipped = as_float(ignored) if is_float and ignored is not None else ignored
+    kept = np.ones(labels.shape, bool) if ignored is None else labels != skipped
+    if is_float:
         wide = labels.astype(np.float64)
         fractional = kept & ~(wide == np.floor(wide))
         if fractional.any():

@@ -12,6 +12,7 @@ Four layers, from the inside:
     (custom_vjp could do no jvp, no hessian and no gradient of a gradient.)
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -240,6 +241,11 @@ def _partitioned(options: Options, form: _Form) -> Callable[..., Any]:
         placed: dict[str, Any] = dict.fromkeys((*form.operands[0], "c"))
         placed.update(zip(form.operands[0], spec, strict=False))
         placed["c"] = None
+        # Where devices do not have as many rows each, XLA fills up, and the sum would have those.
+        for axis, size in zip(form.operands[0], arguments[0].shape, strict=True):
+            names = (placed[axis],) if isinstance(placed[axis], str) else placed[axis] or ()
+            if size % math.prod(mesh.shape[name] for name in names):
+                placed[axis] = None
 
         def of(axes: tuple[str, ...]) -> Any:
             return NamedSharding(mesh, PartitionSpec(*(placed[axis] for axis in axes)))
@@ -329,15 +335,10 @@ def _loss_jvp(options: Options, primals: Any, tangents: Any) -> Any:
     if not _moves(moved.logits):
         (value,) = _on_its_mesh(given, loss(options, given))
         return value, _moved_value(options, given, None, moved)
-    if given.logits.dtype == jnp.float16 and given.normalizer is not None:
-        # Divided first, entries vanish in float16 however the loss is scaled afterwards.
-        summed = options._replace(reduction="sum", own_normalizer=False)
-        total, gradient = loss_and_gradient(summed, given._replace(normalizer=None))
-        total, gradient = _on_its_mesh(given, total, gradient)
-        divisor = given.normalizer.astype(total.dtype)
-        empty = divisor == 0
-        share = jnp.where(empty, 0, 1 / jnp.where(empty, 1, divisor)).astype(total.dtype)
-        return total * share, _moved_value(options, given, gradient, moved, share)
+    if given.logits.dtype == jnp.float16:
+        # In float16 entries vanish or overflow before upstream scales them.
+        given = given._replace(logits=given.logits.astype(jnp.float32))
+        moved = moved._replace(logits=moved.logits.astype(jnp.float32))
     value, gradient = _on_its_mesh(given, *loss_and_gradient(options, given))
     return value, _moved_value(options, given, gradient, moved)
 
@@ -373,20 +374,15 @@ def _on_its_mesh(given: Operands, *results: Any) -> tuple[Any, ...]:
     )
 
 
-def _moved_value(
-    options: Options, given: Operands, gradient: Any, moved: Operands, share: Any = None
-) -> Any:
-    """How the value moves: with the logits by the native gradient, with others by the formula.
-
-    The gradient is that of the value times `share`, where there is one.
-    """
+def _moved_value(options: Options, given: Operands, gradient: Any, moved: Operands) -> Any:
+    """How the value moves: with the logits by the native gradient, with others by the formula."""
     others = _moved_by_formula(options, given, moved._replace(logits=None))
     if not _moves(moved.logits):
         return others
     dtype = result_dtype(given.logits)
     flow = gradient.astype(dtype) * moved.logits.astype(dtype)
     if options.reduced:
-        flow = jnp.sum(flow) if share is None else share * jnp.sum(flow)
+        flow = jnp.sum(flow)
     elif options.is_softmax:
         flow = jnp.sum(flow, axis=options.axis)
     return flow if others is None else flow + others

@@ -69,7 +69,8 @@ class Functions(Formula):
         return table[ids]
 
     def count(self, x: Any) -> Any:
-        return self.widen(x.numel())
+        # Not torch.tensor, which would make a constant of a size that a program leaves open.
+        return torch.full((), x.numel(), dtype=self.wide, device=self.device)
 
     def widen(self, x: Any) -> Any:
         if isinstance(x, torch.Tensor):

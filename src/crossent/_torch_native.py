@@ -56,6 +56,9 @@ _IS_CHECKED = os.environ.get("CROSSENT_CHECK") == "1"
 # How the call reads tensors; None in PyTorch before 2.10: there it gets their places.
 _EXCHANGE = native.core and native.core.tensor_exchange(torch.Tensor)
 
+# PyTorch before 2.7 does not tell: there all that is compiled can be differentiated later.
+_is_exporting: Any = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+
 # By the dtype of the logits. Made when they are needed: whoever imports may fake all tensors.
 _number_like: dict[Any, Any] = {}
 
@@ -120,7 +123,7 @@ def _fused(
     request: Any,
 ) -> Any:
     """The loss, or None; with the request "inplace" the logits become their gradient."""
-    if torch.compiler.is_compiling():
+    if is_traced():
         return _compiled(logits, labels, weight, sample_weight, normalizer, options)
     tensors = logits, labels, weight, sample_weight
     if native.core is None or is_watched() or not _takes(tensors, options[1]):
@@ -135,6 +138,8 @@ def _fused(
     else:
         result = _new_number(logits.dtype)
         if differentiate:
+            if logits.layout is not _STRIDED:
+                return None
             gradient = torch.empty_like(logits) if request is None else _overwritten(logits)
     if not _call(tensors, normalizer, options, 1.0, result, gradient):
         return None
@@ -147,8 +152,10 @@ def _fused(
 
 def _number(normalizer: Any) -> float:
     """As a Python number; NaN, which no loss takes, for what is none."""
-    if type(normalizer) is torch.Tensor and normalizer.ndim == 0:
+    if type(normalizer) is torch.Tensor and normalizer.ndim == 0 and normalizer.is_cpu:
         normalizer = normalizer.item()
+    if type(normalizer) is int and not _fits_int64(normalizer):
+        return math.nan
     return float(normalizer) if type(normalizer) in (float, int) else math.nan
 
 
@@ -162,7 +169,7 @@ def _takes(tensors: tuple[Any, Any, Any, Any], axis: Any) -> bool:
         for tensor in (weight, sample_weight):
             if tensor is not None and (type(tensor) not in _PLAIN_TYPES or tensor.is_neg()):
                 return False
-    if axis != -1 and not (type(axis) is int and -logits.ndim <= axis < logits.ndim):
+    if type(axis) is not int or (axis != -1 and not -logits.ndim <= axis < logits.ndim):
         return False
     return bool(logits.is_cpu)
 
@@ -192,7 +199,7 @@ class _FusedLoss(torch.autograd.Function):
         *tensors, gradient = ctx.saved_tensors
         if ctx.is_inplace:
             return _written_over(ctx, gradient, upstream), None
-        if torch.compiler.is_compiling():  # compiled autograd
+        if is_traced() and not _C.is_grad_enabled():  # compiled autograd
             arguments = *tensors, _as_tensor(ctx.normalizer), *ctx.options
             return torch.ops.crossent.linear_loss_gradient(upstream, *arguments), None
         if _C.is_grad_enabled() or is_watched() or not _is_plain_upstream(upstream):
@@ -224,8 +231,21 @@ def _written_over(ctx: Any, gradient: Any, upstream: Any) -> Any:
             "logits that are overwritten. Leave inplace away."
         )
     ctx.is_fresh = False
-    gradient = gradient.data
-    return gradient if upstream.item() == 1 else gradient.mul_(upstream)
+    gradient, by = gradient.data, upstream.item()
+    if by == 1:
+        return gradient
+    if by == 0:  # not 0 times NaN
+        return gradient.zero_()
+    if not math.isfinite(by):  # nor infinity times 0, in rows that do not count
+        return gradient.copy_(torch.where(gradient == 0, gradient, gradient * by))
+    return gradient.mul_(upstream)
+
+
+def is_traced() -> bool:
+    """Whether this thread records a program; PyTorch's own flag is one for all threads."""
+    if torch.compiler.is_dynamo_compiling():
+        return True
+    return torch.compiler.is_compiling() and _C._len_torch_dispatch_stack() > 0
 
 
 def is_watched() -> bool:
@@ -369,8 +389,9 @@ def _differentiable_gradient(tensors: Any, normalizer: Any, options: Any, upstre
     """The gradient as something that can be differentiated: that of the losses' general way."""
     create_graph = _C.is_grad_enabled()
     with torch.enable_grad():
-        value = _general_loss(tensors, normalizer, options)
-        (gradient,) = torch.autograd.grad(value, tensors[0], upstream, create_graph=create_graph)
+        logits = tensors[0].view_as(tensors[0])  # without the hooks of the caller's tensor
+        value = _general_loss((logits, *tensors[1:]), normalizer, options)
+        (gradient,) = torch.autograd.grad(value, logits, upstream, create_graph=create_graph)
     return gradient
 
 
@@ -409,7 +430,7 @@ def _general_loss(tensors: Any, normalizer: Any, options: _Options) -> Any:
 def namespace(*arrays: Any) -> Any:
     """The functions that losses are written in: with native row statistics where they can be."""
     if (
-        torch.compiler.is_compiling()
+        is_traced()
         or native.core is None
         or is_watched()
         or not all(is_plain(a) for a in arrays if isinstance(a, torch.Tensor))
@@ -478,8 +499,12 @@ class _Statistics(torch.autograd.Function):
         create_graph = _C.is_grad_enabled()
         with torch.enable_grad():
             xp = _torch_formula.namespace(*arrays)
-            x = logits
-            if not _C._functorch.is_legacy_batchedtensor(upstream):
+            # Without the hooks of the caller's tensors.
+            arrays = [a.view_as(a) if w else a for a, w in zip(arrays, wanted, strict=True)]
+            x, labels, class_weight = arrays
+            # A batch of upstreams hides no rows that another one counts.
+            is_batch = _C._functorch.is_legacy_batchedtensor(upstream)
+            if not (is_batch or _C._are_functorch_transforms_active()):
                 x = xp.hide(x, (upstream == 0).all(dim=0), 0.0)
             stacked = torch.stack(xp.row_statistics(x, labels, class_weight, options))
             inputs = [a for a, w in zip(arrays, wanted, strict=True) if w]
@@ -533,7 +558,7 @@ def _compiled(
         checked = operators.checked_labels
         labels = checked(logits, labels, weight, sample_weight, normalizer, *options)
     # An exported program may be differentiated later.
-    is_differentiable = _C.is_grad_enabled() or torch.compiler.is_exporting()
+    is_differentiable = _C.is_grad_enabled() or _is_exporting()
     operator = operators.linear_loss if is_differentiable else operators.linear_loss_value
     return operator(logits, labels, weight, sample_weight, normalizer, *options)
 
@@ -568,7 +593,10 @@ def _fits(logits: Any, labels: Any, weight: Any, sample_weight: Any, options: _O
     shape, rank = logits.shape, logits.ndim
     if not is_softmax:
         rows, last = shape, shape[-1:]
-        fit = labels.shape in (shape, (*shape, 1)) or (*labels.shape, 1) == shape
+        # No `in`, by which torch.compile compares no sizes that it leaves open.
+        fit = labels.shape == shape or labels.shape == (*shape, 1) or (*labels.shape, 1) == shape
+        # A label is a double there.
+        fit = fit and (ignore_index is None or -(2**53) < ignore_index < 2**53)
         one = weight is None or weight.shape in ((), (1,))
     else:
         if type(axis) is not int or not -rank <= axis < rank or shape[axis] == 0:
@@ -648,7 +676,7 @@ class _OperatorLoss(torch.autograd.Function):
         ctx.save_for_backward(*arguments[:5])
         ctx.options = arguments[5:]
         # torch.compile differentiates what it records; whoever else records it cannot later.
-        if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+        if torch.compiler.is_compiling() and not _is_exporting():
             return torch.ops.crossent.linear_loss_value(*arguments)
         with _C._AutoDispatchBelowAutograd():
             return torch.ops.crossent.linear_loss(*arguments)

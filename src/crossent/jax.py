@@ -158,7 +158,8 @@ def fused_softmax_loss(
         return None
     integers = dtype_name(labels) in _checks.INTEGERS
     check: Callable[[], bool]
-    if labels.shape == full and not (classes == 1 and integers):
+    # Of one class, what is no float may be an id.
+    if labels.shape == full and (classes > 1 or dtype_name(labels) in _checks.FLOATS):
         if ignore_index is not None:
             return None
         check = partial(check_values, _checks.distribution_values, labels, axis)
@@ -188,7 +189,7 @@ def fused_softmax_loss(
         softcap,
         z_loss,
     )
-    return _fused(options, Operands(logits, labels, weights, of_rows, divisor))
+    return _fused(options, Operands(logits, labels, _widened(weights), of_rows, divisor))
 
 
 def fused_sigmoid_loss(
@@ -222,7 +223,7 @@ def fused_sigmoid_loss(
         check_values(_checks.pos_weight_values, weights)
         weights = weights.reshape(()) if weights.shape == (1,) else weights
     options = Options(False, 0, reduction, divisor is not None, smoothing, ignore_index)
-    given = Operands(logits, labels.reshape(rows), weights, of_rows, divisor)
+    given = Operands(logits, labels.reshape(rows), _widened(weights), of_rows, divisor)
     return _fused(options, given)
 
 
@@ -249,12 +250,19 @@ _MOST_AXES = 24
 
 def _number(value: Any) -> Any:
     """An array of numbers; None for what the general way has to convert, or to refuse."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
         value = np.asarray(value)
     if type(value) is not np.ndarray and not is_own(value):
         return None
     known = dtype_name(value) in (*_checks.FLOATS, *_checks.INTEGERS, "bool")
     return value if known else None
+
+
+def _widened(weight: Any) -> Any:
+    """NumPy's integers as floats, before JAX narrows them to 32 bits."""
+    if type(weight) is not np.ndarray or weight.dtype.kind not in "iu":
+        return weight
+    return namespace(weight).widen(weight)
 
 
 def _fits(ignore_index: int | None) -> bool:
@@ -273,7 +281,7 @@ def _row_weight(sample_weight: Any, rows: tuple[int, ...]) -> tuple[Any, bool]:
         return None, False
     check_values(_checks.sample_weight_values, weight)
     used = max((k + 1 for k, n in enumerate(weight.shape) if n != 1), default=0)
-    weight = weight.reshape(weight.shape[:used])
+    weight = _widened(weight.reshape(weight.shape[:used]))
     return jnp.broadcast_to(weight, rows[:used]), True
 
 

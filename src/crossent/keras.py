@@ -238,7 +238,13 @@ def _plain(value: Any) -> Any:
 
 
 def _own(value: Any) -> Any:
-    """Arrays and lists as the back end's tensors; what Keras does not know stays."""
+    """Arrays and lists as the back end's tensors; what Keras does not know stays.
+
+    And so do integers that JAX would narrow: they are looked at first.
+    """
+    is_long = isinstance(value, np.ndarray) and value.dtype.kind in "iu" and value.itemsize == 8
+    if is_long and keras.backend.backend() == "jax":
+        return value
     if isinstance(value, (list, tuple, np.ndarray, np.generic, keras.Variable)):
         return ops.convert_to_tensor(value)
     return value
@@ -273,7 +279,8 @@ def _filled(y_true: Any, mask: Any, y_pred: Any, axis: int | None) -> Any:
     if axis is not None and rank == len(y_pred.shape):
         # The class axis lies among those of the rows: a distribution, or ids with a 1 there.
         mask = ops.expand_dims(_ranked(mask, rank - 1), axis)
-        if y_true.shape[axis] == y_pred.shape[axis]:
+        one_id = y_pred.shape[axis] == 1 and not _is_float(y_true)
+        if y_true.shape[axis] == y_pred.shape[axis] and not one_id:
             first = ops.cast(ops.arange(y_pred.shape[axis]) == 0, y_true.dtype)
             filler = filler + ops.reshape(first, (-1, *[1] * (rank - 1 - axis)))
     return ops.where(_ranked(mask, rank), y_true, filler)
@@ -286,9 +293,14 @@ def _as_rows(y_true: Any, y_pred: Any, axis: int | None) -> tuple[Any, int | Non
     num_classes = y_pred.shape[axis]
     if len(y_true.shape) == len(y_pred.shape):
         if y_true.shape[axis] == num_classes != 1:
-            return ops.cast(y_true, y_pred.dtype), num_classes
+            # In half precision they would be rounded, and the divisor with them.
+            return y_true if _is_float(y_true) else ops.cast(y_true, "float32"), num_classes
         y_true = ops.squeeze(y_true, axis)
     return ops.cast(y_true, "int32"), num_classes
+
+
+def _is_float(x: Any) -> bool:
+    return bool(keras.backend.is_float_dtype(keras.backend.standardize_dtype(x.dtype)))
 
 
 def _replicas() -> Any:

@@ -1072,7 +1072,7 @@ def _sigmoid_labels(
 
 def _kept(xp: Any, labels: Any, ignore_index: int) -> Any:
     # Compared as floats: torch would wrap -100 around to fit unsigned labels.
-    return xp.stop_gradient(xp.widen(labels)) != float(ignore_index)
+    return xp.stop_gradient(xp.widen(labels)) != _checks.as_float(ignore_index)
 
 
 def _of_rank(x: Any, rank: int) -> Any:

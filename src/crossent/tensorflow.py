@@ -146,7 +146,7 @@ def class_ids(labels: Any, ignored: int | None) -> tuple[Any, Any]:
     if ignored is None:
         return ids, None
     # As floats: unsigned labels hold no -100, and the largest of them would wrap around to it.
-    kept = tf.cast(labels, tf.float64) != float(ignored)
+    kept = tf.cast(labels, tf.float64) != _checks.as_float(ignored)
     return tf.where(kept, ids, tf.zeros_like(ids)), kept
 
 

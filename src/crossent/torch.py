@@ -14,7 +14,7 @@ from crossent import _numpy_native as native
 from crossent._torch_formula import result_dtype as result_dtype
 from crossent._torch_native import fused_sigmoid_loss as fused_sigmoid_loss
 from crossent._torch_native import fused_softmax_loss as fused_softmax_loss
-from crossent._torch_native import is_plain, is_watched
+from crossent._torch_native import is_plain, is_traced, is_watched
 from crossent._torch_native import namespace as namespace
 from crossent.errors import ArgumentError, DTypeError, ShapeError
 
@@ -38,17 +38,19 @@ def is_own(value: Any) -> bool:
 def as_array(name: str, value: Any) -> Any:
     """The argument as a tensor of its own dtype; lists of numbers by NumPy's rules."""
     if isinstance(value, torch.Tensor):
-        if value.layout != torch.strided or value.is_quantized:
+        if value.layout != torch.strided or value.is_quantized or value.is_nested:
+            layout = "layout nested" if value.is_nested else f"layout {value.layout}"
             raise DTypeError(
-                f"{name} must be a dense tensor; got {value.dtype} with layout {value.layout}. "
-                "Call to_dense() or dequantize() first."
+                f"{name} must be a dense tensor; got {value.dtype} with {layout}. "
+                "Call to_dense(), to_padded_tensor() or dequantize() first."
             )
         return value
-    if isinstance(value, (bool, int, float)):
+    # Larger integers are for NumPy to refuse.
+    if isinstance(value, float) or (isinstance(value, int) and -(2**63) <= value < 2**63):
         dtype = torch.float64 if isinstance(value, float) else None
         return torch.tensor(value, dtype=dtype, device="cpu")
     # The compiler does not know NumPy's dtypes.
-    if torch.compiler.is_compiling() and _holds_numbers(value):
+    if is_traced() and _holds_numbers(value):
         tensor = torch.tensor(value, device="cpu")
         is_float = tensor.is_floating_point()
         return torch.tensor(value, dtype=torch.float64, device="cpu") if is_float else tensor
@@ -61,6 +63,11 @@ def as_array(name: str, value: Any) -> Any:
         raise ShapeError(
             f"{name} must be rectangular; got rows of different lengths. Pad them, or pass one "
             "row at a time."
+        ) from None
+    except (TypeError, RuntimeError) as error:  # tensors that NumPy does not know
+        raise DTypeError(
+            f"{name} must be a tensor or numbers; got a {type(value).__name__} that NumPy does not "
+            f"read ({error}). Call torch.stack(...) first."
         ) from None
     _checks.numeric(name, str(array.dtype.name), array.shape)
     return torch.from_numpy(np.array(array))
@@ -103,7 +110,7 @@ def shape(array: Any) -> tuple[int, ...]:
 
 def check_values(check: Callable[..., None], *arguments: Any) -> bool:
     """Runs a check of values where they are at hand; True: it was run."""
-    if torch.compiler.is_compiling():
+    if is_traced():
         return False
     tensors = [a for a in arguments if isinstance(a, torch.Tensor)]
     if not all(_has_values(t) for t in tensors):
@@ -122,6 +129,8 @@ def _has_values(tensor: Any) -> bool:
 
 
 def _values(tensor: Any) -> np.ndarray:
+    if tensor._is_zerotensor():  # zeros without memory
+        tensor = torch.zeros(tensor.shape, dtype=tensor.dtype, device="cpu")
     tensor = tensor.detach().resolve_neg().cpu()
     if tensor.dtype == torch.bfloat16:
         return np.asarray(tensor.float().numpy()).view(_checks.BFloat16)
@@ -133,11 +142,15 @@ def class_ids(labels: Any, ignored: int | None) -> tuple[Any, Any]:
     ids, kept = labels.to(torch.int64), None
     if labels.is_floating_point():
         # Before fractions become -1, which may be what is ignored.
-        kept = None if ignored is None else labels != float(ignored)
+        kept = None if ignored is None else labels != _checks.as_float(ignored)
         ids = torch.where(ids == labels, ids, -1)
     elif ignored is not None:
         # PyTorch compares no number with integers that cannot be that large.
-        kept = ids != ignored if -(2**63) <= ignored < 2**63 else torch.ones_like(ids).bool()
+        least = 0 if labels.dtype == torch.uint64 else -(2**63)
+        if least <= ignored < least + 2**64:
+            kept = ids != (ignored if ignored < 2**63 else ignored - 2**64)  # as they wrap around
+        else:
+            kept = torch.ones_like(ids).bool()
     return (ids if kept is None else torch.where(kept, ids, 0)), kept
 
 
@@ -208,9 +221,10 @@ class Loss(torch.nn.Module):
             memory of that size. For logits that are computed by a layer and read by nobody else:
             autograd raises where something else needs them again. Only the linear losses
             (`softmax_cross_entropy`, `sigmoid_cross_entropy`) on a CPU in eager and with a
-            reduction do it; elsewhere the result is the same and the logits stay.
-        **options: the loss's own arguments. Tensors become buffers: they move with the module and
-            are saved with it.
+            reduction do it; elsewhere the result is the same and the logits stay. A bfloat16
+            gradient is rounded twice where upstream is no power of 2.
+        **options: the loss's own arguments. Tensors become buffers, and parameters stay such: they
+            move with the module and are saved with it.
 
     Shape:
         scores and labels as the loss takes them; the result as the loss returns it.
@@ -259,7 +273,10 @@ class Loss(torch.nn.Module):
         self.options = {}
         self._tensors = []
         for name, value in options.items():
-            if isinstance(value, torch.Tensor):
+            if isinstance(value, torch.nn.Parameter):
+                self.register_parameter(name, value)
+                self._tensors.append(name)
+            elif isinstance(value, torch.Tensor):
                 self.register_buffer(name, value)
                 self._tensors.append(name)
             else:
@@ -278,7 +295,7 @@ class Loss(torch.nn.Module):
         given.update(arguments)
         if scores is not None:
             given[self.scores] = scores
-        if self.inplace and not torch.compiler.is_compiling():
+        if self.inplace and isinstance(given.get("logits"), torch.Tensor) and not is_traced():
             value = self._overwriting(labels, given)
             if value is not None:
                 return value
