@@ -82,8 +82,9 @@ def _value_of_variable(name: str, value: Any) -> Any:
 
 def _is_instance(value: Any, library: str, name: str) -> bool:
     """Whether the value is of a class that somebody derived from a library's own."""
-    module = sys.modules.get(library)
-    return module is not None and isinstance(value, getattr(module, name))
+    # Another thread may be half-way through importing it.
+    kind = getattr(sys.modules.get(library), name, None)
+    return kind is not None and isinstance(value, kind)
 
 
 def fusing_library(scores: Any) -> Any:
