@@ -1373,7 +1373,7 @@ static Outcome rows_as(const SoftmaxTask& task, int64_t begin, int64_t end, Scra
 // read no transformed logits: what people have many short rows of.
 CROSSENT_INLINE bool is_for_lanes(const SoftmaxTask& task) {
     return task.is_loss && task.label_kind == Labels::ids && task.classes <= kShort &&
-           task.smoothing == 0 && task.softcap == 0 && task.temperature == 1;
+           task.softcap == 0 && task.temperature == 1;
 }
 
 // Rows along one axis, and the places of those that are lanes now.
@@ -1399,9 +1399,12 @@ template <class X>
 struct LaneWorker {
     const SoftmaxTask& task;
     LaneRows logits, labels, weights, gradient;
+    bool is_zero[Vd::W];                             // a row without a gradient
     alignas(64) X lanes[kShort][Vd::W];              // of logits, then of the gradient
     alignas(64) double exponentials[kShort][Vd::W];  // exp(logit - peak) 2^500
     alignas(64) double peak[Vd::W], rest[Vd::W], log_sum[Vd::W], coefficient[Vd::W];
+    // Of smoothed labels: what mean_part finds, and the coefficient of w_j / unmasked.
+    alignas(64) double mean_gap[Vd::W], mean_weight[Vd::W], unmasked[Vd::W], by_mean[Vd::W];
 
     explicit CROSSENT_MEMBER LaneWorker(const SoftmaxTask& task) : task(task) {}
 
@@ -1436,6 +1439,32 @@ struct LaneWorker {
         Vd::store(peak, top);
         Vd::store(rest, s);
         Vd::store(log_sum, log1p_of_sum(s));
+        if (task.smoothing != 0) means(top);
+    }
+
+    void means(Vd::vec top) {
+        const Vd::vec masked = Vd::set(-INFINITY), one = Vd::set(1);
+        Vd::vec gap = Vd::set(0), weight = gap, count = gap;
+        for (int64_t j = 0; j < task.classes; ++j) {
+            const Vd::vec x = logit(j), w = weight_of(j);
+            // A weight of 0 keeps a gap that overflowed from becoming NaN.
+            Vd::vec here = Vd::zero_where_equal(w, Vd::set(0), Vd::mul(Vd::sub(x, top), w));
+            gap = Vd::add(gap, Vd::zero_where_equal(x, masked, here));
+            weight = Vd::add(weight, Vd::zero_where_equal(x, masked, w));
+            count = Vd::add(count, Vd::zero_where_equal(x, masked, one));
+        }
+        Vd::store(mean_gap, Vd::div(gap, count));
+        Vd::store(mean_weight, Vd::div(weight, count));
+        Vd::store(unmasked, count);
+    }
+
+    CROSSENT_MEMBER Vd::vec weight_of(int64_t j) const {
+        return Vd::set(task.class_weight ? task.class_weight[j] : 1);
+    }
+
+    void clear(int r) {
+        coefficient[r] = by_mean[r] = 0;
+        is_zero[r] = true;
     }
 
     // Writes the loss of a row. Of its gradient the lane's coefficient, and returns the entry of
@@ -1451,19 +1480,26 @@ struct LaneWorker {
         s.log_sum = log_sum[r];
         s.target_sum = w;
         s.nll = w * s.log_sum - (w == 0 ? 0 : w * gap);
+        if (task.smoothing != 0) {
+            s.mean_gap = mean_gap[r];
+            s.mean_weight = mean_weight[r];
+        }
         // Not finite, or nothing but -inf.
         const bool broken = lost_label || !(rest[r] < INFINITY) || !(peak[r] - peak[r] == 0);
         const RowLoss row = loss_of(task, s, index, weight);
         write_loss_of(task, index, broken ? NAN : weight * row.loss);
         if (!task.with_gradient) return 0;
-        const bool none = row.g_nll == 0 && row.g_log_sum == 0;
+        const bool none = row.g_nll == 0 && row.g_log_sum == 0 && row.g_mean == 0;
+        is_zero[r] = none;
+        by_mean[r] = none || row.g_mean == 0 ? 0 : row.g_mean / unmasked[r];
         const double share = 1 / (1 + rest[r]);
         const double p = lost_label ? 0 : exponentials[id][r] * 0x1p-500 * share;
         coefficient[r] = none     ? 0
                          : broken ? NAN
                                   : (row.g_nll * w + row.g_log_sum) * share * 0x1p-500;
         const double minus_one = gap == 0 ? -rest[r] * share : p - 1;
-        return none ? 0 : broken ? NAN : row.g_nll * w * minus_one + row.g_log_sum * p;
+        const double of_mean = gap == -INFINITY ? 0 : by_mean[r] * w;
+        return none ? 0 : broken ? NAN : row.g_nll * w * minus_one + row.g_log_sum * p + of_mean;
     }
 
     // The same for all rows at once, where each is a loss of weight 1; false if a label is lost.
@@ -1475,6 +1511,7 @@ struct LaneWorker {
             ids[r] = id;
             x[r] = double(widened(*(const X*)(logits.at[r] + id * task.logits.class_stride)));
             if (task.with_gradient) power[r] = exponentials[id][r];
+            is_zero[r] = false;
         }
         const Vd::vec top = Vd::load(peak), s = Vd::load(rest), gap = Vd::sub(Vd::load(x), top);
         const Vd::vec poison = Vd::sub(top, top);  // NaN where the peak is no number
@@ -1501,15 +1538,19 @@ struct LaneWorker {
         const int64_t n = task.classes, stride = task.gradient.class_stride;
         const Vd::vec c = Vd::load(coefficient);
         for (int64_t j = 0; j < n; ++j) {
-            put(Vd::mul(Vd::load(exponentials[j]), c),
-                gradient.beside ? (X*)(gradient.at[0] + j * stride) : lanes[j]);
+            Vd::vec g = Vd::mul(Vd::load(exponentials[j]), c);
+            if (task.smoothing != 0) {
+                const Vd::vec mean = Vd::mul(Vd::load(by_mean), weight_of(j));
+                g = Vd::add(g, Vd::zero_where_equal(logit(j), Vd::set(-INFINITY), mean));
+            }
+            put(g, gradient.beside ? (X*)(gradient.at[0] + j * stride) : lanes[j]);
         }
         for (int r = 0; r < count; ++r) {
             char* to = gradient.at[r];
             if (!gradient.beside) {
                 for (int64_t j = 0; j < n; ++j) *(X*)(to + j * stride) = lanes[j][r];
             }
-            if (coefficient[r] == 0) {  // not 0 times what is no number
+            if (is_zero[r]) {  // not 0 times what is no number
                 for (int64_t j = 0; j < n; ++j) write(0.0, (X*)(to + j * stride));
             }
             if (ids[r] >= 0) write(of_labels[r], (X*)(to + ids[r] * stride));
@@ -1530,7 +1571,8 @@ static void rows_in_lanes(const SoftmaxTask& task, int64_t begin, int64_t end) {
     }
     const int64_t row_axis = task.logits.shape[last];
     const bool plain = !task.class_weight && !task.sample_weight && !task.has_ignored &&
-                       task.z_loss == 0 && !task.upstream_rows && task.upstream != 0;
+                       task.smoothing == 0 && task.z_loss == 0 && !task.upstream_rows &&
+                       task.upstream != 0;
     int64_t stop = begin;  // of this axis
     for (int64_t first = begin; first < end;) {
         if (first == stop) {
@@ -1550,10 +1592,11 @@ static void rows_in_lanes(const SoftmaxTask& task, int64_t begin, int64_t end) {
         int64_t ids[Vd::W];
         double of_labels[Vd::W];
         if (!plain || !worker.finish_plain(count, first, ids, of_labels)) {
+            for (int r = count; r < Vd::W; ++r) worker.clear(r);
             for (int r = 0; r < count; ++r) {
                 const int64_t id = integer_at(worker.labels.at[r], task.labels.number);
                 const double weight = task.sample_weight ? *(const double*)worker.weights.at[r] : 1;
-                worker.coefficient[r] = 0;
+                worker.clear(r);
                 ids[r] = -1;
                 if ((task.has_ignored && id == task.ignored) || weight == 0) {
                     write_loss_of(task, first + r, 0);  // whatever its logits

@@ -817,7 +817,9 @@ def test_few_classes_in_axes_that_end_within_a_vector(dtype):
         x[1, :, :, 0] = np.nan
         weight = rng.uniform(0, 2, (3, 3, inner))
         weight[2, 1] = 0
-        for options in ({}, {"sample_weight": weight}):
+        x[2, 1, 0] = -INF
+        smoothed = {"label_smoothing": 0.2, "class_weight": [0.0, 1.0, 2.0, 3.0]}
+        for options in ({}, {"sample_weight": weight}, smoothed):
             options["ignore_index"] = -1
             value, gradient = value_and_grad(x, ids, axis=1, **options)
             out = np.full_like(wide, 7)
