@@ -244,6 +244,26 @@ def test_upstream_of_every_row(loss):
     assert_same_bits(ours, gradient)
 
 
+@pytest.mark.parametrize("jit", [None, False, True])
+def test_upstream_of_a_few_rows(jit):
+    """What flows back from `gather` is no dense tensor."""
+
+    def gradients(x, q):
+        with tf.GradientTape() as tape:
+            tape.watch([x, q])
+            losses = xe.softmax_cross_entropy(labels=q, logits=x, reduction="none")
+            value = tf.reduce_sum(tf.gather(losses, [0, 2]))
+        return tape.gradient(value, [x, q])
+
+    x, q = tf.constant(X), tf.constant(Q)
+    of = gradients if jit is None else tf.function(gradients, jit_compile=jit)
+    upstream = np.array([1, 0, 1, 0, 0, 0], np.float32)
+    options = {"labels": Q, "logits": X, "reduction": "none", "upstream": upstream}
+    for name, ours in zip(("logits", "labels"), of(x, q), strict=True):
+        _, expected = xe.numpy.value_and_grad(xe.softmax_cross_entropy, wrt=name, **options)
+        assert_close(ours, expected, 1e-6)
+
+
 def test_a_persistent_tape_gives_the_gradient_again():
     x = tf.constant(X)
     with tf.GradientTape(persistent=True) as tape:
@@ -438,6 +458,65 @@ def test_second_derivatives_with_any_upstream():
         np.testing.assert_allclose(ours[i, j], slope, rtol=1e-6, atol=1e-8)
 
 
+LOOPS = [
+    # The loss, what each turn of the loop takes a row of, what all turns share, other options.
+    (xe.softmax_cross_entropy, {"labels": Q}, {"class_weight": 1 + W}, {"reduction": "sum"}),
+    (xe.softmax_cross_entropy, {"labels": Y}, {"class_weight": 1 + W}, {"reduction": "none"}),
+    (xe.sigmoid_cross_entropy, {"labels": Z.astype(np.float64)}, {"pos_weight": W}, {}),
+]
+
+
+def row_by_row(loss, rows, shared, options):
+    """The sum of the losses of two rows: one in a loop, one in a `map_fn`."""
+
+    def of_row(row):
+        return tf.reduce_sum(loss(**row, **shared, **options))
+
+    value = tf.constant(0.0, tf.float64)
+    for k in tf.range(1):
+        value += of_row({name: array[k] for name, array in rows.items()})
+    rest = {name: array[1:2] for name, array in rows.items()}
+    return value + tf.reduce_sum(tf.map_fn(of_row, rest, fn_output_signature=tf.float64))
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize(("loss", "rows", "shared", "options"), LOOPS)
+def test_derivatives_of_labels_and_weights_in_a_loop(loss, rows, shared, options, jit):
+    rows = {"logits": tf.constant(X[:2], tf.float64)} | tensors({k: v[:2] for k, v in rows.items()})
+
+    def gradients(rows, shared):
+        sources = [t for t in [*rows.values(), *shared.values()] if t.dtype.is_floating]
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            value = row_by_row(loss, rows, shared, options)
+        return tape.gradient(value, sources)
+
+    expected = gradients(rows, tensors(shared))
+    ours = tf.function(gradients, jit_compile=jit)(rows, tensors(shared))
+    for one, other in zip(ours, expected, strict=True):
+        assert np.any(other)
+        assert_close(one, tf.convert_to_tensor(other))
+
+
+def test_second_derivatives_in_a_loop():
+    x, q = tf.constant(X[:2], tf.float64), tf.constant(Q[:2])
+
+    def derivatives(x, q):
+        with tf.GradientTape() as outer:
+            outer.watch([x, q])
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                rows = {"logits": x, "labels": q}
+                value = row_by_row(xe.softmax_cross_entropy, rows, {}, {})
+            gradient = inner.gradient(value, x)
+            squares = tf.reduce_sum(tf.convert_to_tensor(gradient) ** 2)
+        return [tf.convert_to_tensor(g) for g in outer.gradient(squares, [x, q])]
+
+    for one, other in zip(tf.function(derivatives)(x, q), derivatives(x, q), strict=True):
+        assert np.any(other)
+        assert_close(one, other)
+
+
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 @pytest.mark.parametrize("loss", [xe.softmax_cross_entropy, xe.sigmoid_cross_entropy])
 def test_forward_mode(loss, reduction):
@@ -448,6 +527,20 @@ def test_forward_mode(loss, reduction):
     step = 1e-6
     up, down = (loss(logits=x.numpy() + s * tangent, **options) for s in (step, -step))
     np.testing.assert_allclose(accumulator.jvp(value), (up - down) / (2 * step), atol=1e-8)
+
+
+def test_forward_mode_around_a_function():
+    x, w = tf.constant(X, tf.float64), tf.constant(ROW_WEIGHT)
+    tangents = [tf.constant(RNG.normal(size=t.shape)) for t in (x, w)]
+    loss = lambda x, w: xe.softmax_cross_entropy(labels=Y, logits=x, sample_weight=w)  # noqa: E731
+    with tf.GradientTape() as tape:
+        tape.watch([x, w])
+        value = loss(x, w)
+    slopes = tape.gradient(value, [x, w])
+    with tf.autodiff.ForwardAccumulator([x, w], tangents) as accumulator:
+        value = tf.function(loss)(x, w)
+    expected = sum(tf.reduce_sum(a * b) for a, b in zip(slopes, tangents, strict=True))
+    assert_close(accumulator.jvp(value), expected)
 
 
 def test_jacobian_of_the_row_losses():

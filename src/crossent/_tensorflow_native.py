@@ -13,6 +13,7 @@ same derivatives.
 import ctypes
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -236,6 +237,7 @@ def _called_in_xla(family: _Family, arrays: dict[str, Any], attributes: dict[str
         value, *computed = node.foreign_call(saves)
 
         def derivatives(upstream: Any) -> list[Any]:
+            upstream = tf.convert_to_tensor(upstream)  # IndexedSlices where `gather` follows
             return node.in_order(
                 {"logits": _gradient_in_xla(node, upstream, computed)} | node.by_formula(upstream)
             )
@@ -254,6 +256,7 @@ def _gradient_in_xla(of: "_Node", upstream: Any, computed: list[Any]) -> Any:
             _, found = node.foreign_call(True, upstream)
 
         def derivatives(again: Any) -> list[Any]:
+            again = tf.convert_to_tensor(again)
             below, gradients = node.second_by_formula(upstream, again)
             return [below, *node.in_order(gradients)]
 
@@ -339,6 +342,19 @@ def _number(bits: int) -> float:
 
 
 # ---- derivatives
+
+
+def _derivatives(of: Callable[[], Any], sources: list[Any], upstream: Any) -> list[Any]:
+    """The derivatives in tensors that are at hand here, of what is computed from them."""
+    found: list[Any]
+    if tf.executing_eagerly():
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            value = of()
+        found = tape.gradient(value, sources, upstream)
+    else:  # not by a tape: forward mode, which is this gradient's gradient, gets lost in one
+        found = tf.gradients(of(), sources, upstream)
+    return found
 
 
 class _Node:
@@ -444,29 +460,36 @@ class _Node:
             reduction=self.attributes["reduction"],
         )
 
+    def here(self) -> "_Node":
+        """The node with copies of its inputs, made in the graph that is being built.
+
+        The gradient of a loop is built in a graph of its own. That takes the tensors of the loop as
+        constants, in which nothing has a derivative.
+        """
+        arrays = {name: tf.identity(array) for name, array in self.arrays.items()}
+        node = _Node(self.family, self.attributes, arrays)
+        node.wanted = self.wanted
+        return node
+
     def by_formula(self, upstream: Any) -> dict[str, Any]:
         """The derivatives in distributions and weights."""
-        others = {name: self.arrays[name] for name in self.wanted if name != "logits"}
-        if not others:
+        names = [name for name in self.wanted if name != "logits"]
+        if not names:
             return {}
-        with tf.GradientTape() as tape:
-            tape.watch(others)
-            value = self.loss()
-        gradients: dict[str, Any] = tape.gradient(value, others, upstream)
-        return gradients
+        node = self.here()
+        sources = [node.arrays[name] for name in names]
+        return dict(zip(names, _derivatives(node.loss, sources, upstream), strict=True))
 
     def second_by_formula(self, below: Any, upstream: Any) -> tuple[Any, dict[str, Any]]:
         """Those of the gradient in the logits: in its upstream gradient `below`, and by name."""
-        logits = self.arrays["logits"]
-        sources = {name: self.arrays[name] for name in self.wanted}
-        with tf.GradientTape() as outer:
-            outer.watch((below, sources))
-            with tf.GradientTape() as inner:
-                inner.watch(logits)
-                value = self.loss()
-            gradient = inner.gradient(value, logits, below)
-        found: tuple[Any, dict[str, Any]] = outer.gradient(gradient, (below, sources), upstream)
-        return found
+        node, below = self.here(), tf.identity(below)
+
+        def gradient() -> Any:
+            return _derivatives(node.loss, [node.arrays["logits"]], below)[0]
+
+        sources = [below, *(node.arrays[name] for name in self.wanted)]
+        of_below, *others = _derivatives(gradient, sources, upstream)
+        return of_below, dict(zip(self.wanted, others, strict=True))
 
     def in_order(self, gradients: dict[str, Any], behind: Any = None) -> list[Any]:
         """Derivatives by name as the list that TensorFlow expects."""
@@ -476,14 +499,14 @@ class _Node:
 
 def _register(family: _Family) -> None:
     def of_loss(op: Any, upstream: Any) -> list[Any]:
-        node = _Node.of(family, op)
+        node, upstream = _Node.of(family, op), tf.convert_to_tensor(upstream)
         gradients = {}
         if "logits" in node.wanted:
             gradients["logits"] = node.gradient(upstream, list(node.behind[1:]))
         return node.in_order(gradients | node.by_formula(upstream))
 
     def of_gradient(op: Any, upstream: Any) -> list[Any]:
-        node = _Node.of(family, op)
+        node, upstream = _Node.of(family, op), tf.convert_to_tensor(upstream)
         below, gradients = node.second_by_formula(node.behind[0], upstream)
         return node.in_order(gradients, below)
 
