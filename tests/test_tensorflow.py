@@ -312,6 +312,22 @@ def test_a_loss_traced_without_a_tape_is_differentiated_from_outside():
     assert_same_bits(tape.gradient(value, x), gradient)
 
 
+def test_a_branch_that_xla_compiles_is_differentiated_from_outside():
+    @tf.function(jit_compile=True)
+    def loss(x):
+        def of(x):
+            return xe.softmax_cross_entropy(labels=Y, logits=x)
+
+        return tf.cond(tf.reduce_sum(x) < 1e9, lambda: of(x), lambda: of(2 * x))
+
+    x = tf.constant(X)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        value = loss(x)
+    _, gradient = xe.numpy.value_and_grad(xe.softmax_cross_entropy, labels=Y, logits=X)
+    assert_close(tape.gradient(value, x), gradient, 1e-6)
+
+
 @native
 @pytest.mark.parametrize("reduction", ["none", "sum"])
 def test_subnormal_losses_survive_in_tensorflows_threads(reduction):
@@ -498,7 +514,8 @@ def test_derivatives_of_labels_and_weights_in_a_loop(loss, rows, shared, options
         assert_close(one, tf.convert_to_tensor(other))
 
 
-def test_second_derivatives_in_a_loop():
+@pytest.mark.parametrize("jit", [False, True])
+def test_second_derivatives_in_a_loop(jit):
     x, q = tf.constant(X[:2], tf.float64), tf.constant(Q[:2])
 
     def derivatives(x, q):
@@ -512,7 +529,8 @@ def test_second_derivatives_in_a_loop():
             squares = tf.reduce_sum(tf.convert_to_tensor(gradient) ** 2)
         return [tf.convert_to_tensor(g) for g in outer.gradient(squares, [x, q])]
 
-    for one, other in zip(tf.function(derivatives)(x, q), derivatives(x, q), strict=True):
+    ours = tf.function(derivatives, jit_compile=jit)(x, q)
+    for one, other in zip(ours, derivatives(x, q), strict=True):
         assert np.any(other)
         assert_close(one, other)
 
@@ -675,6 +693,27 @@ def test_xla_differentiates_in_everything_twice(loss, name):
     ours = tf.nest.flatten(tf.function(derivatives, jit_compile=True)(x, given))
     for one, other in zip(ours, expected, strict=True):
         assert_close(one, other, 1e-6 if one.dtype == tf.float32 else 1e-12)
+
+
+@xla_native
+def test_xla_differentiates_an_inner_function_twice():
+    x = tf.constant(X[:2], tf.float64)
+    inner = tf.function(lambda x: xe.softmax_cross_entropy(labels=Y[:2], logits=x))
+
+    def second(loss):
+        def of(x):
+            with tf.GradientTape() as outer:
+                outer.watch(x)
+                with tf.GradientTape() as tape:
+                    tape.watch(x)
+                    value = loss(x)
+                squares = tf.reduce_sum(tape.gradient(value, x) ** 2)
+            return outer.gradient(squares, x)
+
+        return of
+
+    expected = second(inner.python_function)(x)
+    assert_close(tf.function(second(inner), jit_compile=True)(x), expected)
 
 
 @xla_native

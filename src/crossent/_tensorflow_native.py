@@ -233,8 +233,10 @@ def _called_in_xla(family: _Family, arrays: dict[str, Any], attributes: dict[str
     saves = _saves_gradient(arrays["logits"], attributes["reduction"])
 
     def loss(*values: Any) -> Any:
-        node = _Node(family, attributes, dict(zip(arrays, values, strict=True)))
+        node = _Node(family, attributes, dict(zip(arrays, values, strict=True))).here()
         value, *computed = node.foreign_call(saves)
+        # Its derivatives are those of `_gradient_in_xla`; the call by itself has none.
+        computed = [tf.stop_gradient(gradient) for gradient in computed]
 
         def derivatives(upstream: Any) -> list[Any]:
             upstream = tf.convert_to_tensor(upstream)  # IndexedSlices where `gather` follows
@@ -249,7 +251,8 @@ def _called_in_xla(family: _Family, arrays: dict[str, Any], attributes: dict[str
 
 def _gradient_in_xla(of: "_Node", upstream: Any, computed: list[Any]) -> Any:
     def gradient(upstream: Any, *values: Any) -> Any:
-        node = _Node(of.family, of.attributes, dict(zip(of.arrays, values, strict=True)))
+        node = _Node(of.family, of.attributes, dict(zip(of.arrays, values, strict=True))).here()
+        upstream = tf.identity(upstream)
         if computed:
             found = tf.cast(tf.cast(computed[0], upstream.dtype) * upstream, computed[0].dtype)
         else:
@@ -463,8 +466,9 @@ class _Node:
     def here(self) -> "_Node":
         """The node with copies of its inputs, made in the graph that is being built.
 
-        The gradient of a loop is built in a graph of its own. That takes the tensors of the loop as
-        constants, in which nothing has a derivative.
+        The gradients of a loop, a branch and an inner function are built in graphs of their own.
+        Those take the tensors of another graph as constants, which have no derivatives, or they
+        refuse tensors from further out.
         """
         arrays = {name: tf.identity(array) for name, array in self.arrays.items()}
         node = _Node(self.family, self.attributes, arrays)
