@@ -547,7 +547,8 @@ def test_forward_mode(loss, reduction):
     np.testing.assert_allclose(accumulator.jvp(value), (up - down) / (2 * step), atol=1e-8)
 
 
-def test_forward_mode_around_a_function():
+@pytest.mark.parametrize("jit", [False, True])
+def test_forward_mode_around_a_function(jit):
     x, w = tf.constant(X, tf.float64), tf.constant(ROW_WEIGHT)
     tangents = [tf.constant(RNG.normal(size=t.shape)) for t in (x, w)]
     loss = lambda x, w: xe.softmax_cross_entropy(labels=Y, logits=x, sample_weight=w)  # noqa: E731
@@ -556,7 +557,7 @@ def test_forward_mode_around_a_function():
         value = loss(x, w)
     slopes = tape.gradient(value, [x, w])
     with tf.autodiff.ForwardAccumulator([x, w], tangents) as accumulator:
-        value = tf.function(loss)(x, w)
+        value = tf.function(loss, jit_compile=jit)(x, w)
     expected = sum(tf.reduce_sum(a * b) for a, b in zip(slopes, tangents, strict=True))
     assert_close(accumulator.jvp(value), expected)
 
@@ -1320,3 +1321,41 @@ def test_a_dtype_that_tensorflow_lacks():
             logits=tf.ones((3, 4)),
             sample_weight=np.ones(3, np.longdouble),
         )
+
+
+@pytest.mark.parametrize("name", ["labels", "sample_weight"])
+def test_arrays_with_masked_entries(name):
+    arrays = {"labels": Y, "sample_weight": np.ones(6), "logits": tf.constant(X)}
+    mask = [0, 0, 0, 1, 1, 1]
+    with pytest.raises(xe.DTypeError, match=f"{name} must be a plain array; got one with masked"):
+        xe.softmax_cross_entropy(**{**arrays, name: np.ma.array(arrays[name], mask=mask)})
+    unmasked = np.ma.array(arrays[name], mask=False)
+    value = xe.softmax_cross_entropy(**{**arrays, name: unmasked})
+    assert_close(value, xe.softmax_cross_entropy(labels=Y, logits=X), 1e-6)
+
+
+@native
+@pytest.mark.parametrize(
+    ("loss", "labels", "index"),
+    [
+        (xe.softmax_cross_entropy, np.where(Y[0] == Y, -100, Y), np.int64(-100)),
+        (xe.softmax_cross_entropy, Y, np.uint8(1)),
+        (xe.sigmoid_cross_entropy, Z, np.int32(0)),
+    ],
+)
+def test_an_ignored_label_as_an_integer_of_numpy_goes_to_the_kernel(loss, labels, index):
+    function = tf.function(lambda x: loss(labels=labels, logits=x, ignore_index=index))
+    x = tf.constant(X)
+    assert any("Crossent" in op for op in op_types(function.get_concrete_function(x)))
+    for ours in (function(x), loss(labels=tf.constant(labels), logits=x, ignore_index=index)):
+        assert_same_bits(ours, loss(labels=labels, logits=X, ignore_index=int(index)))
+
+
+@native
+@pytest.mark.parametrize("mode", ["eager", "function"])
+@pytest.mark.parametrize("loss", [xe.softmax_cross_entropy, xe.sigmoid_cross_entropy])
+def test_more_axes_than_the_kernels_take(loss, mode):
+    x = tf.zeros([1] * 31 + [2])
+    of = (tf.function if mode == "function" else lambda f: f)(lambda: loss(labels=x, logits=x))
+    with pytest.raises(xe.ShapeError, match="logits must have at most 31 axes; got 32"):
+        of()

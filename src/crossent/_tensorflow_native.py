@@ -11,9 +11,11 @@ same derivatives.
 """
 
 import ctypes
+import operator
 import os
 import struct
 from collections.abc import Callable
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +28,7 @@ from tensorflow.python.ops import control_flow_util
 from crossent import _checks, _numpy_native, _tensorflow_xla
 from crossent._tensorflow_formula import on_cpu
 from crossent._threads import register_with_threadpoolctl
+from crossent.errors import ShapeError
 
 # The dtype of a loss by that of its logits.
 _RESULTS = {
@@ -95,6 +98,7 @@ SOFTMAX = _Family(
     ("label_smoothing", "temperature", "softcap", "z_loss"),
     ("axis", *_ATTRIBUTES),
 )
+_MOST_AXES = 31  # the ops take no more, nor do those of TensorFlow that the formula needs
 _REDUCTIONS = ("none", "sum", "mean", "mean_all")  # as the native core counts them
 SIGMOID = _Family("CrossentSigmoidLoss", "sigmoid", "pos_weight", ("label_smoothing",), _ATTRIBUTES)
 
@@ -155,7 +159,7 @@ def fused_sigmoid_loss(
     _request: Any,
 ) -> Any:
     """The same for the sigmoid loss, where every element is a row."""
-    if ignore_index is not None and abs(ignore_index) >= 2**53:
+    if ignore_index is not None and abs(operator.index(ignore_index)) >= 2**53:
         return None  # labels are compared as doubles there, and a graph could not turn back
     weights = pos_weight, sample_weight, normalizer
     shared = label_smoothing, ignore_index, reduction
@@ -181,6 +185,11 @@ def _fused(
         wide = _RESULTS.get(x.dtype)
         if wide is None or z.dtype not in _NUMBERS or not on_cpu(x):
             return None
+        if x.shape.rank is not None and x.shape.rank > _MOST_AXES:
+            raise ShapeError(
+                f"logits must have at most {_MOST_AXES} axes; got {x.shape.rank}. "
+                "Join axes of the batch with tf.reshape."
+            )
         lists = [[] if w is None else [_weight(w)] for w in weights]
         lists[2] = [w if w.dtype in _WIDE else tf.cast(w, tf.float64) for w in lists[2]]
         if not eager:
@@ -330,8 +339,10 @@ def _rows_of_node(
 def _index(ignore_index: Any) -> int:
     if ignore_index is None:
         return 0
-    if type(ignore_index) is int and abs(ignore_index) < 2**63:
-        return ignore_index
+    if isinstance(ignore_index, Integral) and type(ignore_index) is not bool:
+        index = operator.index(ignore_index)
+        if abs(index) < 2**63:
+            return index
     raise _UnusualError
 
 

@@ -70,6 +70,11 @@ def as_array(name: str, value: Any) -> Any:
         )
     if isinstance(value, (list, tuple)) and any(is_own(part) for part in value):
         return tf.stack([as_array(name, part) for part in value])
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise DTypeError(
+            f"{name} must be a plain array; got one with masked entries. Leave those rows out, or "
+            "fill them: ignore_index skips labels, sample_weight 0 rows."
+        )
     try:
         array = np.asarray(value)
     except ValueError:
