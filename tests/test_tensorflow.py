@@ -979,6 +979,52 @@ def test_shapes_that_turn_out_not_to_fit():
         loss(tf.constant(Y[:4]), tf.constant(X))
 
 
+P = (np.exp(X) / np.exp(X).sum(1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize(
+    ("loss", "labels", "shape", "options"),
+    [
+        (xe.focal_loss, Q[:1], (None, 5), {"logits": X}),
+        (xe.focal_loss, Y[:1], (None,), {"logits": X, "label_smoothing": 0.1}),
+        (xe.softmax_cross_entropy, Q[:1], (None, 5), {"probs": P, "reduction": "none"}),
+        (xe.focal_loss, Y[:, None], (None, None), {"logits": X}),  # read as a distribution
+    ],
+)
+def test_labels_that_turn_out_to_be_broadcast(loss, labels, shape, options, jit):
+    """An error where a graph can raise one; XLA can not, and gives NaN."""
+    kind = "probs" if "probs" in options else "logits"
+    spec = [tf.TensorSpec(shape, labels.dtype), tf.TensorSpec((None, 5), tf.float32)]
+    function = tf.function(
+        lambda y, x: loss(labels=y, **{**options, kind: x}), input_signature=spec, jit_compile=jit
+    )
+    if jit:
+        assert np.isnan(function(labels, options[kind])).all()
+    else:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="must have the lengths of the"):
+            function(labels, options[kind])
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_distributions_over_a_number_of_classes_that_is_not_known(jit):
+    spec = [tf.TensorSpec((None, None), tf.float32), tf.TensorSpec((None, 5), tf.float32)]
+
+    @tf.function(input_signature=spec, jit_compile=jit)
+    def gradients(q, x):
+        with tf.GradientTape() as tape:
+            tape.watch(q)
+            value = xe.focal_loss(labels=q, logits=x)
+            value += xe.softmax_cross_entropy(labels=q, logits=x)
+        return value, tape.gradient(value, q)
+
+    losses = (xe.focal_loss, xe.softmax_cross_entropy)
+    each = [xe.numpy.value_and_grad(f, wrt="labels", labels=P, logits=X) for f in losses]
+    value, gradient = gradients(P, X)
+    assert_close(value, sum(v for v, _ in each), 1e-5)
+    assert_close(gradient, sum(g for _, g in each), 1e-5)
+
+
 def test_an_unknown_class_count_is_an_error():
     spec = [tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, None), tf.float32)]
     loss = tf.function(

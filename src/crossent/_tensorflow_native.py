@@ -15,7 +15,6 @@ import operator
 import os
 import struct
 from collections.abc import Callable
-from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -339,7 +338,7 @@ def _rows_of_node(
 def _index(ignore_index: Any) -> int:
     if ignore_index is None:
         return 0
-    if isinstance(ignore_index, Integral) and type(ignore_index) is not bool:
+    if isinstance(ignore_index, (int, np.integer)) and not isinstance(ignore_index, bool):
         index = operator.index(ignore_index)
         if abs(index) < 2**63:
             return index
