@@ -758,8 +758,8 @@ def _softmax_target(
         if checked:
             return _Target(rows, False, None, weights, None)
         poison = _distribution_poison(xp, rows, dtype, num_classes)
-        # What a weight of 0 hides must not be NaN or infinite itself; nor may the sum of the weights
-        # become 0, and the loss with it, where no row is a distribution.
+        # What a weight of 0 hides must not be NaN or infinite itself; nor may the weights add up to
+        # 0, and the loss be 0 with them, where no row is a distribution.
         rows = xp.where(xp.isnan(poison)[..., None], 1 / num_classes, xp.widen(rows))
         return _Target(rows, False, None, weights, poison)
     _checks.id_dtype(dtype, shape, num_classes)
