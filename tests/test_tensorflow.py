@@ -244,6 +244,26 @@ def test_upstream_of_every_row(loss):
     assert_same_bits(ours, gradient)
 
 
+@pytest.mark.parametrize("jit", [None, False, True])
+def test_upstream_of_a_few_rows(jit):
+    """What flows back from `gather` is no dense tensor."""
+
+    def gradients(x, q):
+        with tf.GradientTape() as tape:
+            tape.watch([x, q])
+            losses = xe.softmax_cross_entropy(labels=q, logits=x, reduction="none")
+            value = tf.reduce_sum(tf.gather(losses, [0, 2]))
+        return tape.gradient(value, [x, q])
+
+    x, q = tf.constant(X), tf.constant(Q)
+    of = gradients if jit is None else tf.function(gradients, jit_compile=jit)
+    upstream = np.array([1, 0, 1, 0, 0, 0], np.float32)
+    options = {"labels": Q, "logits": X, "reduction": "none", "upstream": upstream}
+    for name, ours in zip(("logits", "labels"), of(x, q), strict=True):
+        _, expected = xe.numpy.value_and_grad(xe.softmax_cross_entropy, wrt=name, **options)
+        assert_close(ours, expected, 1e-6)
+
+
 def test_a_persistent_tape_gives_the_gradient_again():
     x = tf.constant(X)
     with tf.GradientTape(persistent=True) as tape:
@@ -290,6 +310,22 @@ def test_a_loss_traced_without_a_tape_is_differentiated_from_outside():
         value = loss(x)
     _, gradient = xe.numpy.value_and_grad(xe.softmax_cross_entropy, labels=Y, logits=X)
     assert_same_bits(tape.gradient(value, x), gradient)
+
+
+def test_a_branch_that_xla_compiles_is_differentiated_from_outside():
+    @tf.function(jit_compile=True)
+    def loss(x):
+        def of(x):
+            return xe.softmax_cross_entropy(labels=Y, logits=x)
+
+        return tf.cond(tf.reduce_sum(x) < 1e9, lambda: of(x), lambda: of(2 * x))
+
+    x = tf.constant(X)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        value = loss(x)
+    _, gradient = xe.numpy.value_and_grad(xe.softmax_cross_entropy, labels=Y, logits=X)
+    assert_close(tape.gradient(value, x), gradient, 1e-6)
 
 
 @native
@@ -438,6 +474,67 @@ def test_second_derivatives_with_any_upstream():
         np.testing.assert_allclose(ours[i, j], slope, rtol=1e-6, atol=1e-8)
 
 
+LOOPS = [
+    # The loss, what each turn of the loop takes a row of, what all turns share, other options.
+    (xe.softmax_cross_entropy, {"labels": Q}, {"class_weight": 1 + W}, {"reduction": "sum"}),
+    (xe.softmax_cross_entropy, {"labels": Y}, {"class_weight": 1 + W}, {"reduction": "none"}),
+    (xe.sigmoid_cross_entropy, {"labels": Z.astype(np.float64)}, {"pos_weight": W}, {}),
+]
+
+
+def row_by_row(loss, rows, shared, options):
+    """The sum of the losses of two rows: one in a loop, one in a `map_fn`."""
+
+    def of_row(row):
+        return tf.reduce_sum(loss(**row, **shared, **options))
+
+    value = tf.constant(0.0, tf.float64)
+    for k in tf.range(1):
+        value += of_row({name: array[k] for name, array in rows.items()})
+    rest = {name: array[1:2] for name, array in rows.items()}
+    return value + tf.reduce_sum(tf.map_fn(of_row, rest, fn_output_signature=tf.float64))
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize(("loss", "rows", "shared", "options"), LOOPS)
+def test_derivatives_of_labels_and_weights_in_a_loop(loss, rows, shared, options, jit):
+    rows = {"logits": tf.constant(X[:2], tf.float64)} | tensors({k: v[:2] for k, v in rows.items()})
+
+    def gradients(rows, shared):
+        sources = [t for t in [*rows.values(), *shared.values()] if t.dtype.is_floating]
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            value = row_by_row(loss, rows, shared, options)
+        return tape.gradient(value, sources)
+
+    expected = gradients(rows, tensors(shared))
+    ours = tf.function(gradients, jit_compile=jit)(rows, tensors(shared))
+    for one, other in zip(ours, expected, strict=True):
+        assert np.any(other)
+        assert_close(one, tf.convert_to_tensor(other))
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_second_derivatives_in_a_loop(jit):
+    x, q = tf.constant(X[:2], tf.float64), tf.constant(Q[:2])
+
+    def derivatives(x, q):
+        with tf.GradientTape() as outer:
+            outer.watch([x, q])
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                rows = {"logits": x, "labels": q}
+                value = row_by_row(xe.softmax_cross_entropy, rows, {}, {})
+            gradient = inner.gradient(value, x)
+            squares = tf.reduce_sum(tf.convert_to_tensor(gradient) ** 2)
+        return [tf.convert_to_tensor(g) for g in outer.gradient(squares, [x, q])]
+
+    ours = tf.function(derivatives, jit_compile=jit)(x, q)
+    for one, other in zip(ours, derivatives(x, q), strict=True):
+        assert np.any(other)
+        assert_close(one, other)
+
+
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 @pytest.mark.parametrize("loss", [xe.softmax_cross_entropy, xe.sigmoid_cross_entropy])
 def test_forward_mode(loss, reduction):
@@ -448,6 +545,21 @@ def test_forward_mode(loss, reduction):
     step = 1e-6
     up, down = (loss(logits=x.numpy() + s * tangent, **options) for s in (step, -step))
     np.testing.assert_allclose(accumulator.jvp(value), (up - down) / (2 * step), atol=1e-8)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_forward_mode_around_a_function(jit):
+    x, w = tf.constant(X, tf.float64), tf.constant(ROW_WEIGHT)
+    tangents = [tf.constant(RNG.normal(size=t.shape)) for t in (x, w)]
+    loss = lambda x, w: xe.softmax_cross_entropy(labels=Y, logits=x, sample_weight=w)  # noqa: E731
+    with tf.GradientTape() as tape:
+        tape.watch([x, w])
+        value = loss(x, w)
+    slopes = tape.gradient(value, [x, w])
+    with tf.autodiff.ForwardAccumulator([x, w], tangents) as accumulator:
+        value = tf.function(loss, jit_compile=jit)(x, w)
+    expected = sum(tf.reduce_sum(a * b) for a, b in zip(slopes, tangents, strict=True))
+    assert_close(accumulator.jvp(value), expected)
 
 
 def test_jacobian_of_the_row_losses():
@@ -582,6 +694,27 @@ def test_xla_differentiates_in_everything_twice(loss, name):
     ours = tf.nest.flatten(tf.function(derivatives, jit_compile=True)(x, given))
     for one, other in zip(ours, expected, strict=True):
         assert_close(one, other, 1e-6 if one.dtype == tf.float32 else 1e-12)
+
+
+@xla_native
+def test_xla_differentiates_an_inner_function_twice():
+    x = tf.constant(X[:2], tf.float64)
+    inner = tf.function(lambda x: xe.softmax_cross_entropy(labels=Y[:2], logits=x))
+
+    def second(loss):
+        def of(x):
+            with tf.GradientTape() as outer:
+                outer.watch(x)
+                with tf.GradientTape() as tape:
+                    tape.watch(x)
+                    value = loss(x)
+                squares = tf.reduce_sum(tape.gradient(value, x) ** 2)
+            return outer.gradient(squares, x)
+
+        return of
+
+    expected = second(inner.python_function)(x)
+    assert_close(tf.function(second(inner), jit_compile=True)(x), expected)
 
 
 @xla_native
@@ -844,6 +977,52 @@ def test_shapes_that_turn_out_not_to_fit():
     )
     with pytest.raises(tf.errors.InvalidArgumentError, match="not what the loss allows"):
         loss(tf.constant(Y[:4]), tf.constant(X))
+
+
+P = (np.exp(X) / np.exp(X).sum(1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize(
+    ("loss", "labels", "shape", "options"),
+    [
+        (xe.focal_loss, Q[:1], (None, 5), {"logits": X}),
+        (xe.focal_loss, Y[:1], (None,), {"logits": X, "label_smoothing": 0.1}),
+        (xe.softmax_cross_entropy, Q[:1], (None, 5), {"probs": P, "reduction": "none"}),
+        (xe.focal_loss, Y[:, None], (None, None), {"logits": X}),  # read as a distribution
+    ],
+)
+def test_labels_that_turn_out_to_be_broadcast(loss, labels, shape, options, jit):
+    """An error where a graph can raise one; XLA can not, and gives NaN."""
+    kind = "probs" if "probs" in options else "logits"
+    spec = [tf.TensorSpec(shape, labels.dtype), tf.TensorSpec((None, 5), tf.float32)]
+    function = tf.function(
+        lambda y, x: loss(labels=y, **{**options, kind: x}), input_signature=spec, jit_compile=jit
+    )
+    if jit:
+        assert np.isnan(function(labels, options[kind])).all()
+    else:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="must have the lengths of the"):
+            function(labels, options[kind])
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_distributions_over_a_number_of_classes_that_is_not_known(jit):
+    spec = [tf.TensorSpec((None, None), tf.float32), tf.TensorSpec((None, 5), tf.float32)]
+
+    @tf.function(input_signature=spec, jit_compile=jit)
+    def gradients(q, x):
+        with tf.GradientTape() as tape:
+            tape.watch(q)
+            value = xe.focal_loss(labels=q, logits=x)
+            value += xe.softmax_cross_entropy(labels=q, logits=x)
+        return value, tape.gradient(value, q)
+
+    losses = (xe.focal_loss, xe.softmax_cross_entropy)
+    each = [xe.numpy.value_and_grad(f, wrt="labels", labels=P, logits=X) for f in losses]
+    value, gradient = gradients(P, X)
+    assert_close(value, sum(v for v, _ in each), 1e-5)
+    assert_close(gradient, sum(g for _, g in each), 1e-5)
 
 
 def test_an_unknown_class_count_is_an_error():
@@ -1188,3 +1367,41 @@ def test_a_dtype_that_tensorflow_lacks():
             logits=tf.ones((3, 4)),
             sample_weight=np.ones(3, np.longdouble),
         )
+
+
+@pytest.mark.parametrize("name", ["labels", "sample_weight"])
+def test_arrays_with_masked_entries(name):
+    arrays = {"labels": Y, "sample_weight": np.ones(6), "logits": tf.constant(X)}
+    mask = [0, 0, 0, 1, 1, 1]
+    with pytest.raises(xe.DTypeError, match=f"{name} must be a plain array; got one with masked"):
+        xe.softmax_cross_entropy(**{**arrays, name: np.ma.array(arrays[name], mask=mask)})
+    unmasked = np.ma.array(arrays[name], mask=False)
+    value = xe.softmax_cross_entropy(**{**arrays, name: unmasked})
+    assert_close(value, xe.softmax_cross_entropy(labels=Y, logits=X), 1e-6)
+
+
+@native
+@pytest.mark.parametrize(
+    ("loss", "labels", "index"),
+    [
+        (xe.softmax_cross_entropy, np.where(Y[0] == Y, -100, Y), np.int64(-100)),
+        (xe.softmax_cross_entropy, Y, np.uint8(1)),
+        (xe.sigmoid_cross_entropy, Z, np.int32(0)),
+    ],
+)
+def test_an_ignored_label_as_an_integer_of_numpy_goes_to_the_kernel(loss, labels, index):
+    function = tf.function(lambda x: loss(labels=labels, logits=x, ignore_index=index))
+    x = tf.constant(X)
+    assert any("Crossent" in op for op in op_types(function.get_concrete_function(x)))
+    for ours in (function(x), loss(labels=tf.constant(labels), logits=x, ignore_index=index)):
+        assert_same_bits(ours, loss(labels=labels, logits=X, ignore_index=int(index)))
+
+
+@native
+@pytest.mark.parametrize("mode", ["eager", "function"])
+@pytest.mark.parametrize("loss", [xe.softmax_cross_entropy, xe.sigmoid_cross_entropy])
+def test_more_axes_than_the_kernels_take(loss, mode):
+    x = tf.zeros([1] * 31 + [2])
+    of = (tf.function if mode == "function" else lambda f: f)(lambda: loss(labels=x, logits=x))
+    with pytest.raises(xe.ShapeError, match="logits must have at most 31 axes; got 32"):
+        of()

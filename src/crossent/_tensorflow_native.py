@@ -11,8 +11,10 @@ same derivatives.
 """
 
 import ctypes
+import operator
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +27,7 @@ from tensorflow.python.ops import control_flow_util
 from crossent import _checks, _numpy_native, _tensorflow_xla
 from crossent._tensorflow_formula import on_cpu
 from crossent._threads import register_with_threadpoolctl
+from crossent.errors import ShapeError
 
 # The dtype of a loss by that of its logits.
 _RESULTS = {
@@ -94,6 +97,7 @@ SOFTMAX = _Family(
     ("label_smoothing", "temperature", "softcap", "z_loss"),
     ("axis", *_ATTRIBUTES),
 )
+_MOST_AXES = 31  # the ops take no more, nor do those of TensorFlow that the formula needs
 _REDUCTIONS = ("none", "sum", "mean", "mean_all")  # as the native core counts them
 SIGMOID = _Family("CrossentSigmoidLoss", "sigmoid", "pos_weight", ("label_smoothing",), _ATTRIBUTES)
 
@@ -154,7 +158,7 @@ def fused_sigmoid_loss(
     _request: Any,
 ) -> Any:
     """The same for the sigmoid loss, where every element is a row."""
-    if ignore_index is not None and abs(ignore_index) >= 2**53:
+    if ignore_index is not None and abs(operator.index(ignore_index)) >= 2**53:
         return None  # labels are compared as doubles there, and a graph could not turn back
     weights = pos_weight, sample_weight, normalizer
     shared = label_smoothing, ignore_index, reduction
@@ -180,6 +184,11 @@ def _fused(
         wide = _RESULTS.get(x.dtype)
         if wide is None or z.dtype not in _NUMBERS or not on_cpu(x):
             return None
+        if x.shape.rank is not None and x.shape.rank > _MOST_AXES:
+            raise ShapeError(
+                f"logits must have at most {_MOST_AXES} axes; got {x.shape.rank}. "
+                "Join axes of the batch with tf.reshape."
+            )
         lists = [[] if w is None else [_weight(w)] for w in weights]
         lists[2] = [w if w.dtype in _WIDE else tf.cast(w, tf.float64) for w in lists[2]]
         if not eager:
@@ -232,10 +241,13 @@ def _called_in_xla(family: _Family, arrays: dict[str, Any], attributes: dict[str
     saves = _saves_gradient(arrays["logits"], attributes["reduction"])
 
     def loss(*values: Any) -> Any:
-        node = _Node(family, attributes, dict(zip(arrays, values, strict=True)))
+        node = _Node(family, attributes, dict(zip(arrays, values, strict=True))).here()
         value, *computed = node.foreign_call(saves)
+        # Its derivatives are those of `_gradient_in_xla`; the call by itself has none.
+        computed = [tf.stop_gradient(gradient) for gradient in computed]
 
         def derivatives(upstream: Any) -> list[Any]:
+            upstream = tf.convert_to_tensor(upstream)  # IndexedSlices where `gather` follows
             return node.in_order(
                 {"logits": _gradient_in_xla(node, upstream, computed)} | node.by_formula(upstream)
             )
@@ -247,13 +259,15 @@ def _called_in_xla(family: _Family, arrays: dict[str, Any], attributes: dict[str
 
 def _gradient_in_xla(of: "_Node", upstream: Any, computed: list[Any]) -> Any:
     def gradient(upstream: Any, *values: Any) -> Any:
-        node = _Node(of.family, of.attributes, dict(zip(of.arrays, values, strict=True)))
+        node = _Node(of.family, of.attributes, dict(zip(of.arrays, values, strict=True))).here()
+        upstream = tf.identity(upstream)
         if computed:
             found = tf.cast(tf.cast(computed[0], upstream.dtype) * upstream, computed[0].dtype)
         else:
             _, found = node.foreign_call(True, upstream)
 
         def derivatives(again: Any) -> list[Any]:
+            again = tf.convert_to_tensor(again)
             below, gradients = node.second_by_formula(upstream, again)
             return [below, *node.in_order(gradients)]
 
@@ -324,8 +338,10 @@ def _rows_of_node(
 def _index(ignore_index: Any) -> int:
     if ignore_index is None:
         return 0
-    if type(ignore_index) is int and abs(ignore_index) < 2**63:
-        return ignore_index
+    if isinstance(ignore_index, (int, np.integer)) and not isinstance(ignore_index, bool):
+        index = operator.index(ignore_index)
+        if abs(index) < 2**63:
+            return index
     raise _UnusualError
 
 
@@ -339,6 +355,19 @@ def _number(bits: int) -> float:
 
 
 # ---- derivatives
+
+
+def _derivatives(of: Callable[[], Any], sources: list[Any], upstream: Any) -> list[Any]:
+    """The derivatives in tensors that are at hand here, of what is computed from them."""
+    found: list[Any]
+    if tf.executing_eagerly():
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            value = of()
+        found = tape.gradient(value, sources, upstream)
+    else:  # not by a tape: forward mode, which is this gradient's gradient, gets lost in one
+        found = tf.gradients(of(), sources, upstream)
+    return found
 
 
 class _Node:
@@ -444,29 +473,37 @@ class _Node:
             reduction=self.attributes["reduction"],
         )
 
+    def here(self) -> "_Node":
+        """The node with copies of its inputs, made in the graph that is being built.
+
+        The gradients of a loop, a branch and an inner function are built in graphs of their own.
+        Those take the tensors of another graph as constants, which have no derivatives, or they
+        refuse tensors from further out.
+        """
+        arrays = {name: tf.identity(array) for name, array in self.arrays.items()}
+        node = _Node(self.family, self.attributes, arrays)
+        node.wanted = self.wanted
+        return node
+
     def by_formula(self, upstream: Any) -> dict[str, Any]:
         """The derivatives in distributions and weights."""
-        others = {name: self.arrays[name] for name in self.wanted if name != "logits"}
-        if not others:
+        names = [name for name in self.wanted if name != "logits"]
+        if not names:
             return {}
-        with tf.GradientTape() as tape:
-            tape.watch(others)
-            value = self.loss()
-        gradients: dict[str, Any] = tape.gradient(value, others, upstream)
-        return gradients
+        node = self.here()
+        sources = [node.arrays[name] for name in names]
+        return dict(zip(names, _derivatives(node.loss, sources, upstream), strict=True))
 
     def second_by_formula(self, below: Any, upstream: Any) -> tuple[Any, dict[str, Any]]:
         """Those of the gradient in the logits: in its upstream gradient `below`, and by name."""
-        logits = self.arrays["logits"]
-        sources = {name: self.arrays[name] for name in self.wanted}
-        with tf.GradientTape() as outer:
-            outer.watch((below, sources))
-            with tf.GradientTape() as inner:
-                inner.watch(logits)
-                value = self.loss()
-            gradient = inner.gradient(value, logits, below)
-        found: tuple[Any, dict[str, Any]] = outer.gradient(gradient, (below, sources), upstream)
-        return found
+        node, below = self.here(), tf.identity(below)
+
+        def gradient() -> Any:
+            return _derivatives(node.loss, [node.arrays["logits"]], below)[0]
+
+        sources = [below, *(node.arrays[name] for name in self.wanted)]
+        of_below, *others = _derivatives(gradient, sources, upstream)
+        return of_below, dict(zip(self.wanted, others, strict=True))
 
     def in_order(self, gradients: dict[str, Any], behind: Any = None) -> list[Any]:
         """Derivatives by name as the list that TensorFlow expects."""
@@ -476,14 +513,14 @@ class _Node:
 
 def _register(family: _Family) -> None:
     def of_loss(op: Any, upstream: Any) -> list[Any]:
-        node = _Node.of(family, op)
+        node, upstream = _Node.of(family, op), tf.convert_to_tensor(upstream)
         gradients = {}
         if "logits" in node.wanted:
             gradients["logits"] = node.gradient(upstream, list(node.behind[1:]))
         return node.in_order(gradients | node.by_formula(upstream))
 
     def of_gradient(op: Any, upstream: Any) -> list[Any]:
-        node = _Node.of(family, op)
+        node, upstream = _Node.of(family, op), tf.convert_to_tensor(upstream)
         below, gradients = node.second_by_formula(node.behind[0], upstream)
         return node.in_order(gradients, below)
 

@@ -721,6 +721,10 @@ def softmax_target(
     labels = library.as_array("labels", labels)
     target = _softmax_target(library, labels, shape, axis, class_weight, ignore_index)
     check_probabilities(library, kind, scores, axis, target.kept)
+    if None in (*shape, *library.shape(labels)):  # a graph of TensorFlow's knows when it runs
+        xp = library.namespace(labels)
+        poison = xp.where(library.same_lengths(labels, scores, axis), xp.widen(1.0), xp.nan)
+        target = target._replace(poison=_poisoned(xp, poison, target.poison, None))
     return target
 
 
@@ -753,9 +757,10 @@ def _softmax_target(
         rows = xp.moveaxis(labels, axis, -1)
         if checked:
             return _Target(rows, False, None, weights, None)
-        poison = _distribution_poison(xp, rows, dtype)
-        # What a weight of 0 hides must not be NaN or infinite itself.
-        rows = xp.where(xp.isnan(poison)[..., None], 0.0, xp.widen(rows))
+        poison = _distribution_poison(xp, rows, dtype, num_classes)
+        # What a weight of 0 hides must not be NaN or infinite itself; nor may the weights add up to
+        # 0, and the loss be 0 with them, where no row is a distribution.
+        rows = xp.where(xp.isnan(poison)[..., None], 1 / num_classes, xp.widen(rows))
         return _Target(rows, False, None, weights, poison)
     _checks.id_dtype(dtype, shape, num_classes)
     checked = library.check_values(_checks.id_values, labels, num_classes, ignore_index)
@@ -769,12 +774,12 @@ def _softmax_target(
     return _Target(xp.where(inside, ids, 0), True, kept, weights, poison)
 
 
-def _distribution_poison(xp: Any, labels: Any, dtype: str) -> Any:
+def _distribution_poison(xp: Any, labels: Any, dtype: str, num_classes: int) -> Any:
     """1, or NaN in rows that are no distributions, as `_checks.distribution_values` has it."""
     q = xp.stop_gradient(xp.widen(labels))
     outside = xp.sum(xp.where((q >= 0) & (q <= 1), xp.zeros_like(q), 1.0), axis=-1)
     off = xp.abs(xp.sum(q, axis=-1) - 1)
-    tolerance = _checks.sum_tolerance(dtype, q.shape[-1])
+    tolerance = _checks.sum_tolerance(dtype, num_classes)
     return xp.where((outside == 0) & (off <= tolerance), xp.widen(1.0), xp.nan)
 
 

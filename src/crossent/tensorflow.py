@@ -32,6 +32,7 @@ __all__ = [
     "namespace",
     "quiet",
     "result_dtype",
+    "same_lengths",
     "shape",
     "takes_numpy",
 ]
@@ -70,6 +71,11 @@ def as_array(name: str, value: Any) -> Any:
         )
     if isinstance(value, (list, tuple)) and any(is_own(part) for part in value):
         return tf.stack([as_array(name, part) for part in value])
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise DTypeError(
+            f"{name} must be a plain array; got one with masked entries. Leave those rows out, or "
+            "fill them: ignore_index skips labels, sample_weight 0 rows."
+        )
     try:
         array = np.asarray(value)
     except ValueError:
@@ -112,6 +118,26 @@ def shape(array: Any) -> tuple[int, ...]:
             "Set it with set_shape, or in the input signature."
         )
     return tuple(array.shape)
+
+
+def same_lengths(labels: Any, scores: Any, axis: int) -> Any:
+    """Whether lengths that a graph does not know yet turn out to fit.
+
+    Else they would be broadcast. Where they do not fit that is an error too, but XLA drops it.
+    """
+    actual, expected = tf.shape(labels), tf.unstack(tf.shape(scores))
+    if labels.shape.rank < scores.shape.rank:
+        del expected[axis]
+    elif labels.shape[axis] == 1:  # class ids
+        expected[axis] = 1
+    told = tf.debugging.assert_equal(
+        actual,
+        expected,
+        "labels must have the lengths of the scores, without the class axis if they are class ids. "
+        "Ids with a 1 at the class axis need that 1 in the input signature.",
+    )
+    with tf.control_dependencies([told]):
+        return tf.reduce_all(actual == expected)
 
 
 def check_values(check: Callable[..., None], *arguments: Any) -> bool:
