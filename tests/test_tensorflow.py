@@ -990,11 +990,13 @@ P = (np.exp(X) / np.exp(X).sum(1, keepdims=True)).astype(np.float32)
         (xe.focal_loss, Y[:1], (None,), {"logits": X, "label_smoothing": 0.1}),
         (xe.softmax_cross_entropy, Q[:1], (None, 5), {"probs": P, "reduction": "none"}),
         (xe.focal_loss, Y[:, None], (None, None), {"logits": X}),  # read as a distribution
+        (xe.binary_focal_loss, Z[:, :1], (None, None), {"logits": X}),
+        (xe.mean_squared_error, Z[:1], (None, 5), {"predictions": X, "sample_weight": ROW_WEIGHT}),
     ],
 )
 def test_labels_that_turn_out_to_be_broadcast(loss, labels, shape, options, jit):
     """An error where a graph can raise one; XLA can not, and gives NaN."""
-    kind = "probs" if "probs" in options else "logits"
+    kind = next(iter(options))
     spec = [tf.TensorSpec(shape, labels.dtype), tf.TensorSpec((None, 5), tf.float32)]
     function = tf.function(
         lambda y, x: loss(labels=y, **{**options, kind: x}), input_signature=spec, jit_compile=jit

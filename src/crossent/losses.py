@@ -483,12 +483,14 @@ def mean_squared_error(
     weight = _row_weight(library, sample_weight, rows)
     xp = library.namespace(predictions, labels, weight)
     with library.quiet():
-        error = xp.widen(predictions) - _of_rank(xp.widen(labels), len(rows))
+        labels = _of_rank(labels, len(rows))
+        error = xp.widen(predictions) - xp.widen(labels)
         if weight is not None:  # NaN that does not count must not reach the derivative
             error = xp.where((weight == 0) & ~xp.isfinite(error), 0.0, error)
+        poison = _told(library, labels, predictions, None, None)
         return _reduced(
             xp,
-            _scaled(xp, error * error, weight),
+            _scaled(xp, _poisoned(xp, error * error, poison, weight), weight),
             None,
             weight,
             None,
@@ -721,11 +723,19 @@ def softmax_target(
     labels = library.as_array("labels", labels)
     target = _softmax_target(library, labels, shape, axis, class_weight, ignore_index)
     check_probabilities(library, kind, scores, axis, target.kept)
-    if None in (*shape, *library.shape(labels)):  # a graph of TensorFlow's knows when it runs
-        xp = library.namespace(labels)
-        poison = xp.where(library.same_lengths(labels, scores, axis), xp.widen(1.0), xp.nan)
-        target = target._replace(poison=_poisoned(xp, poison, target.poison, None))
-    return target
+    return target._replace(poison=_told(library, labels, scores, axis, target.poison))
+
+
+def _told(library: Any, labels: Any, scores: Any, axis: int | None, poison: Any) -> Any:
+    """The poison, also of labels that would be broadcast.
+
+    Only a graph of TensorFlow's has lengths that it knows no sooner than it runs.
+    """
+    if None not in (*library.shape(labels), *library.shape(scores)):
+        return poison
+    xp = library.namespace(labels)
+    fit = xp.where(library.same_lengths(labels, scores, axis), xp.widen(1.0), xp.nan)
+    return fit if poison is None else fit * poison
 
 
 def check_probabilities(
@@ -1066,13 +1076,14 @@ def _sigmoid_labels(
     labels = _of_rank(labels, len(rows))
     kept = None if ignore_index is None else _kept(xp, labels, ignore_index)
     if checked:
-        return labels, kept, None
+        return labels, kept, _told(library, labels, scores, None, None)
     z = xp.stop_gradient(xp.widen(labels))
     allowed = (z >= 0) & (z <= 1)
     if kept is not None:
         allowed = allowed | ~kept
+    poison = _told(library, labels, scores, None, xp.where(allowed, xp.widen(1.0), xp.nan))
     labels = xp.where(allowed, xp.widen(labels), 0.0)  # as in _softmax_target
-    return labels, kept, xp.where(allowed, xp.widen(1.0), xp.nan)
+    return labels, kept, poison
 
 
 def _kept(xp: Any, labels: Any, ignore_index: int) -> Any:

@@ -120,13 +120,15 @@ def shape(array: Any) -> tuple[int, ...]:
     return tuple(array.shape)
 
 
-def same_lengths(labels: Any, scores: Any, axis: int) -> Any:
-    """Whether lengths that a graph does not know yet turn out to fit.
+def same_lengths(labels: Any, scores: Any, axis: int | None) -> Any:
+    """Whether lengths that a graph does not know yet turn out to fit; no axis: of every element.
 
     Else they would be broadcast. Where they do not fit that is an error too, but XLA drops it.
     """
     actual, expected = tf.shape(labels), tf.unstack(tf.shape(scores))
-    if labels.shape.rank < scores.shape.rank:
+    if axis is None:
+        pass
+    elif labels.shape.rank < scores.shape.rank:
         del expected[axis]
     elif labels.shape[axis] == 1:  # class ids
         expected[axis] = 1
