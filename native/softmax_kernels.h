@@ -920,6 +920,28 @@ CROSSENT_INLINE char* address(const Rows& rows, int64_t row) {
     return at;
 }
 
+// How far it is from a row to the next one along the last of their axes, and where that one ends.
+CROSSENT_INLINE int64_t step_of_rows(const Rows& rows) {
+    return rows.dimensions == 0 ? 0 : rows.strides[rows.dimensions - 1];
+}
+
+CROSSENT_INLINE int64_t end_of_axis(const Rows& rows, int64_t row, int64_t end) {
+    const int64_t length = rows.dimensions == 0 ? 1 : rows.shape[rows.dimensions - 1];
+    const int64_t left = length - row % length;
+    return left < end - row ? row + left : end;
+}
+
+CROSSENT_INLINE Rows sample_weights_of(const SoftmaxTask& task) {
+    Rows weights;
+    weights.data = (char*)task.sample_weight;
+    weights.dimensions = task.logits.dimensions;
+    for (int d = 0; d < weights.dimensions; ++d) {
+        weights.shape[d] = task.logits.shape[d];
+        weights.strides[d] = task.sample_weight_strides[d];
+    }
+    return weights;
+}
+
 template <class U>
 static __attribute__((noinline)) void gather(const Rows& rows, int64_t begin, int count, int64_t n,
                                              U* to) {
@@ -1312,13 +1334,7 @@ static Outcome rows_as(const SoftmaxTask& task, int64_t begin, int64_t end, Scra
     use.next = uintptr_t(start);
     lay_out();
 
-    Rows weights;
-    weights.data = (char*)task.sample_weight;
-    weights.dimensions = task.logits.dimensions;
-    for (int d = 0; d < weights.dimensions; ++d) {
-        weights.shape[d] = task.logits.shape[d];
-        weights.strides[d] = task.sample_weight_strides[d];
-    }
+    const Rows weights = sample_weights_of(task);
     double unused;
     const auto row_weight = [&](int64_t index) {
         return task.row_weight ? task.row_weight + index : &unused;
@@ -1385,7 +1401,7 @@ struct LaneRows {
 
     CROSSENT_MEMBER void begin(const Rows& rows, int64_t first) {
         next = address(rows, first);
-        step = rows.strides[rows.dimensions - 1];
+        step = step_of_rows(rows);
     }
     CROSSENT_MEMBER void advance(int count, int64_t size) {
         // Lanes without a row have the first one again.
@@ -1561,23 +1577,14 @@ struct LaneWorker {
 template <class X>
 static void rows_in_lanes(const SoftmaxTask& task, int64_t begin, int64_t end) {
     LaneWorker<X> worker(task);
-    Rows weights;
-    weights.data = (char*)task.sample_weight;
-    weights.dimensions = task.logits.dimensions;
-    const int last = weights.dimensions - 1;
-    for (int d = 0; d <= last; ++d) {
-        weights.shape[d] = task.logits.shape[d];
-        weights.strides[d] = task.sample_weight_strides[d];
-    }
-    const int64_t row_axis = task.logits.shape[last];
+    const Rows weights = sample_weights_of(task);
     const bool plain = !task.class_weight && !task.sample_weight && !task.has_ignored &&
                        task.smoothing == 0 && task.z_loss == 0 && !task.upstream_rows &&
                        task.upstream != 0;
     int64_t stop = begin;  // of this axis
     for (int64_t first = begin; first < end;) {
         if (first == stop) {
-            const int64_t left = row_axis - first % row_axis;
-            stop = left < end - first ? first + left : end;
+            stop = end_of_axis(task.logits, first, end);
             worker.logits.begin(task.logits, first);
             worker.labels.begin(task.labels, first);
             if (task.sample_weight) worker.weights.begin(weights, first);
@@ -1614,13 +1621,10 @@ static void rows_in_lanes(const SoftmaxTask& task, int64_t begin, int64_t end) {
 static bool softmax_labels(const SoftmaxTask& task, int64_t begin, int64_t end,
                            double* row_weight) {
     const Number number = task.labels.number;
-    const int last = task.labels.dimensions - 1;
-    const int64_t row_axis = last < 0 ? 1 : task.labels.shape[last];
-    const int64_t step = last < 0 ? 0 : task.labels.strides[last];
+    const int64_t step = step_of_rows(task.labels);
     for (int64_t row = begin; row < end;) {
         const char* q = address(task.labels, row);
-        const int64_t left = row_axis - row % row_axis;
-        const int64_t stop = left < end - row ? row + left : end;
+        const int64_t stop = end_of_axis(task.labels, row, end);
         if (number == Number::int64 && task.label_kind == Labels::ids && row_weight == nullptr) {
             // Most labels: no branch, so that several are looked at together.
             bool valid = true;

@@ -84,7 +84,7 @@ struct Grouped {
         return true;
     }
 
-    // The class axis comes last; memory stays as it is.
+    // To the next group.
     void advance() { array.data = static_cast<char*>(array.data) + step; }
 };
 

@@ -162,13 +162,12 @@ def _number(normalizer: Any) -> float:
 def _takes(tensors: tuple[Any, Any, Any, Any], axis: Any) -> bool:
     """Whether the call may look at these; it sees by itself whether they fit."""
     logits, labels, weight, sample_weight = tensors
-    for tensor in (logits, labels):  # labels of None are of another type
-        if type(tensor) not in _PLAIN_TYPES or tensor.is_neg():
+    if labels is None:
+        return False
+    # Absent weights, which are usual, are not looped over.
+    for tensor in (logits, labels) if weight is None and sample_weight is None else tensors:
+        if tensor is not None and (type(tensor) not in _PLAIN_TYPES or tensor.is_neg()):
             return False
-    if not (weight is None and sample_weight is None):
-        for tensor in (weight, sample_weight):
-            if tensor is not None and (type(tensor) not in _PLAIN_TYPES or tensor.is_neg()):
-                return False
     if type(axis) is not int or (axis != -1 and not -logits.ndim <= axis < logits.ndim):
         return False
     return bool(logits.is_cpu)
