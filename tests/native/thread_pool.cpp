@@ -206,8 +206,8 @@ void fork_with_a_warm_pool() {
 void fork_while_another_thread_is_in_a_loop() {
     Gate gate;
     std::thread other([&] { parallel_for(3, 1, 3, &Gate::wait, &gate); });
-    // All of them: a thread that only starts holds locks of the sanitizer's, which the child would
-    // wait for.
+    // All of them: a thread that is being started holds locks of the sanitizer's, which the child
+    // would wait for.
     while (gate.inside < 3) sleep_ms(1);
     expect_of_child([] { Meeting{3}; });
     gate.open = true;
@@ -263,14 +263,18 @@ void fork_while_a_caller_sleeps() {
 // Forks fall on any moment of the other thread's loops, now and then while it holds the mutex to
 // wake its many workers. It owns no memory, which would be a leak in the child.
 void forks_at_any_moment() {
+    std::atomic<bool> all_are_started{false};  // as in fork_while_another_thread_is_in_a_loop
     std::atomic<bool> stop{false};
     std::thread other([&] {
         const auto nothing = [](void*, std::int64_t, std::int64_t, int) {};
+        Meeting{20};
+        all_are_started = true;
         while (!stop) {
             parallel_for(20, 1, 20, nothing, nullptr);
             std::this_thread::sleep_for(std::chrono::microseconds(200));
         }
     });
+    wait_for(all_are_started);
     for (int i = 0; i < 50; ++i) {
         expect_of_child([] {
             Meeting{3};
