@@ -693,24 +693,130 @@ close(slope, jax.grad(lambda b: loss(x + b, y, reduction="sum"))(jnp.zeros(10)))
 """)
 
 
-def test_where_a_program_may_run_elsewhere_the_platform_chooses(native, rng, monkeypatch, request):
-    monkeypatch.setattr("crossent._jax_native.backends", lambda: {"cpu": None, "cuda": None})
-    jax.clear_caches()
-    request.addfinalizer(jax.clear_caches)
+def test_a_shard_map_of_some_axes(native):
+    if jax.__version_info__ < (0, 7):
+        pytest.skip("a shard_map of some axes is called otherwise there")
+    on_two_devices("""
+from jax.sharding import AxisType
+auto = (AxisType.Auto, AxisType.Auto)
+for sizes in ((2, 1), (1, 2)):
+    mesh = jax.make_mesh(sizes, ("data", "model"), axis_types=auto)
+    def step(x, y):
+        value, gradient = jax.value_and_grad(lambda x: loss(x, y, reduction="sum"))(x)
+        return jax.lax.psum(value, "data"), gradient
+
+    of = jax.jit(shard_map(step, mesh=mesh, in_specs=(P("data"), P("data")),
+                           out_specs=(P(), P("data")), axis_names={"data"}))
+    value, gradient = of(x, y)
+    expected, slope = jax.value_and_grad(lambda x: loss(x, y, reduction="sum"))(x)
+    close(value, expected), close(gradient, slope)
+""")
+
+
+def test_a_mesh_of_explicit_axes(native):
+    """Results are typed as JAX's own functions would have them, and nothing is gathered."""
+    if jax.__version_info__ < (0, 7):
+        pytest.skip("explicit axes were an experiment there")
+    on_two_devices("""
+from jax.sharding import AxisType
+x, y, w = jnp.asarray(x), jnp.asarray(y), jnp.asarray(w)
+s = jnp.arange(8.0)
+mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Explicit,))
+place = lambda a, *spec: jax.device_put(a, NamedSharding(mesh, P(*spec)))
+weighted = lambda x, y, s: loss(x, y, class_weight=w, sample_weight=s)
+losses = {
+    "plain": (lambda x, y, s: loss(x, y), True),
+    "weighted": (weighted, True),
+    "ignored": (lambda x, y, s: loss(x, y, ignore_index=3), True),
+    "rows": (lambda x, y, s: loss(x, y, reduction="none", class_weight=w).sum(), True),
+    "soft": (lambda x, y, s: loss(x, jax.nn.one_hot(y, 10), label_smoothing=0.1), True),
+    "sigmoid": (lambda x, y, s: crossent.sigmoid_cross_entropy(
+        labels=jax.nn.one_hot(y, 10), logits=x, pos_weight=w), True),
+    "focal": (lambda x, y, s: crossent.focal_loss(labels=y, logits=x, gamma=2.0), False),
+    "poly": (lambda x, y, s: crossent.poly_loss(labels=y, logits=x), False),
+}
+for name, (of, is_native) in losses.items():
+    expected, slope = jax.value_and_grad(of)(x, y, s)
+    with jax.set_mesh(mesh):
+        sharded = place(x, "data"), place(y, "data"), place(s, "data")
+        step = jax.jit(jax.value_and_grad(of))
+        value, gradient = step(*sharded)
+        text = step.lower(*sharded).compile().as_text()
+        close(value, expected), close(gradient, slope)
+        close(jax.value_and_grad(of)(*sharded)[1], slope)
+        if is_native:  # JAX asks for whole classes itself where it looks one up
+            close(jax.value_and_grad(of)(place(x, None, "data"), y, s)[1], slope)
+    assert gradient.sharding.spec == P("data", None), (name, gradient.sharding)
+    assert "all-gather" not in text and "f32[8,10]" not in text, name
+    assert ('custom_call_target="crossent_' in text) == is_native, name
+rows = lambda x, y: loss(x, y, reduction="none")
+slopes = jax.hessian(lambda x, y: loss(x, y))(x, y)
+with jax.set_mesh(mesh):
+    assert jax.typeof(jax.jit(rows)(place(x, "data"), place(y, "data"))).sharding.spec == P("data")
+    close(jax.hessian(lambda x, y: loss(x, y))(place(x, "data"), place(y, "data")), slopes)
+""")
+
+
+def test_a_program_for_another_platform_holds_the_formula(native, rng):
+    """Lowered where there is none of its devices, too."""
     logits, ids = data(rng)
-    of = jax.value_and_grad(lambda x, y: softmax_loss(labels=y, logits=x))
-    value, gradient = jax.jit(of)(logits, ids)
+    logits = jnp.stack([logits, 2 * logits])
+
+    def both(x, y):
+        one = jax.value_and_grad(lambda x: softmax_loss(labels=y, logits=x))
+        return jax.vmap(one)(x)
+
+    traced = jax.jit(both).trace(logits, jnp.asarray(ids))
+    assert "crossent_softmax_loss" in traced.lower(lowering_platforms=("cpu",)).as_text()
+    assert "crossent_softmax_loss" not in traced.lower(lowering_platforms=("cuda",)).as_text()
+    export = pytest.importorskip("jax.export")
+    exported = export.export(
+        jax.jit(both),
+        platforms=["cpu", "cuda", "tpu"],
+        disabled_checks=[export.DisabledSafetyCheck.custom_call("crossent_softmax_loss")],
+    )(logits, jnp.asarray(ids))
+    for actual, expected in zip(
+        exported.call(logits, jnp.asarray(ids)), both(logits, ids), strict=True
+    ):
+        assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("loop", ["map", "scan", "while", "cond", "checkpoint"])
+def test_second_derivatives_through_control_flow(loop, rng):
+    logits, ids = data(rng)
+    ids = jnp.asarray(ids)
+
+    def one(z, y):
+        return softmax_loss(labels=y, logits=z, reduction="none")
+
+    def by_loop(x):
+        if loop == "map":
+            return jax.lax.map(lambda row: one(*row), (x, ids)).mean()
+        if loop == "scan":
+            add = lambda total, row: (total + one(*row), None)  # noqa: E731
+            return jax.lax.scan(add, 0.0, (x, ids))[0] / len(ids)
+        if loop == "while":
+            return jax.lax.fori_loop(0, 1, lambda _, total: total + one(x, ids).mean(), 0.0)
+        if loop == "cond":
+            return jax.lax.cond(ids[0] >= 0, lambda x: one(x, ids).mean(), jnp.sum, x)
+        return jax.vmap(jax.checkpoint(one))(x, ids).mean()
+
+    def plain(x):
+        return softmax_loss(labels=ids, logits=x)
+
+    forward = [lambda f: jax.jacfwd(jax.jacfwd(f))]
+    both = [jax.hessian, lambda f: jax.jacrev(jax.jacrev(f)), lambda f: jax.jacrev(jax.jacfwd(f))]
+    for twice in forward if loop == "while" else [*forward, *both]:
+        assert_close(twice(by_loop)(logits), twice(plain)(logits))
+
+
+def test_without_jit(native, rng):
+    logits, ids = data(rng)
+    with jax.disable_jit():
+        value, gradient = by_jax(softmax_loss, logits, labels=ids)
     expected, slope = reference(softmax_loss, logits, labels=ids)
     assert_close(value, expected)
     assert_close(gradient, slope)
-    assert "crossent_softmax_loss" in compiled(of, logits, ids)
-    of_vmap = jax.jit(jax.vmap(of, in_axes=(0, None)))(jnp.stack([logits, logits]), ids)
-    assert_close(of_vmap[1][1], slope)
-    if jax.__version_info__ < (0, 6):
-        return  # the choice is made later there, in XLA
-    # For a GPU the same function is lowered to the formula.
-    text = jax.jit(of).trace(logits, jnp.asarray(ids)).lower(lowering_platforms=("cuda",)).as_text()
-    assert "crossent_softmax_loss" not in text
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -44,6 +44,13 @@ def class_ids(labels: Any, ignored: int | None) -> tuple[Any, Any]:
     return ids if kept is None else jnp.where(kept, ids, 0), kept
 
 
+def _placed_like(array: Any) -> dict[str, Any]:
+    """How to tell JAX where the results of a lookup go, if a mesh of explicit axes asks for it."""
+    sharding = getattr(jax.typeof(array), "sharding", None)
+    is_explicit = sharding is not None and any(axis is not None for axis in sharding.spec)
+    return {"out_sharding": sharding} if is_explicit else {}
+
+
 def namespace(*arrays: Any) -> Any:
     """The functions that losses are written in.
 
@@ -143,7 +150,7 @@ class _Functions(Formula):
         return jnp.take_along_axis(values, ids[..., None], axis=-1)[..., 0]
 
     def take(self, table: Any, ids: Any) -> Any:
-        return jnp.take(table, ids, axis=0)
+        return jnp.asarray(table).at[ids].get(**_placed_like(ids), mode="fill")
 
     def count(self, x: Any) -> Any:
         return self.widen(x.size)

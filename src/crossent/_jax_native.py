@@ -1,19 +1,19 @@
 """The two linear losses on JAX: native on CPUs, with derivatives of every order.
 
-Four layers, from the inside:
+They are one primitive, so that every transformation of JAX knows it by a rule, through loops too:
 
-`_call`: one XLA FFI call, which gives the value, or value and gradient together. The reduction is
-    in it: outside, XLA would keep a full-size multiplication by the upstream gradient.
+`_linear_loss`: the value, or value and gradient together. The reduction is in it: outside, XLA
+    would keep a full-size multiplication by the upstream gradient.
+its derivative: first ones in the logits are native, all others those of the formula.
+its batching: jax.vmap puts an axis in front, and the call goes through it; see native/xla_ffi.cpp.
+its lowering: for CPUs one XLA FFI call, for other platforms the formula.
 `_partitioned`: under a sharded jit every device calls on its own rows, and values are added up.
     Left alone, XLA would gather all logits on every device first.
-`_batched`: jax.vmap puts an axis in front, and the call goes through it; see native/xla_ffi.cpp.
-`loss`, `loss_and_gradient`: custom_jvp one in the other, so that forward and reverse mode go to any
-    order. First derivatives in the logits are native, all others those of the formula.
-    (custom_vjp could do no jvp, no hessian and no gradient of a gradient.)
 """
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -21,10 +21,9 @@ import jax
 import jax.ffi
 import jax.numpy as jnp
 import numpy as np
-from jax.custom_batching import custom_vmap
-from jax.custom_derivatives import SymbolicZero
 from jax.experimental.custom_partitioning import custom_partitioning
-from jax.extend.backend import backends
+from jax.extend.core import Primitive, jaxpr_as_fun
+from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
 
 from crossent import _numpy_native
@@ -89,6 +88,17 @@ def formula(options: Options, given: Operands) -> Any:
     )
 
 
+def formula_and_gradient(options: Options, given: Operands) -> tuple[Any, Any]:
+    """The same, and its gradient in the logits (of each row's own loss, where there is no sum)."""
+
+    def of_logits(logits: Any) -> tuple[Any, Any]:
+        losses = formula(options, given._replace(logits=logits))
+        return jnp.sum(losses), losses
+
+    gradient, value = jax.grad(of_logits, has_aux=True)(given.logits)
+    return value, gradient
+
+
 def denominator(options: Options, given: Operands) -> Any:
     """What "mean" or "mean_all" divides by: of all rows, whatever the sharding."""
     from crossent import losses
@@ -133,12 +143,12 @@ def runs_here() -> bool:
 
 
 class _Form(NamedTuple):
-    """What a native call knows of its operands; names stand for axes of the logits."""
+    """What a call knows of its operands."""
 
-    groups: int
+    groups: int  # how many axes jax.vmap has put in front
     with_gradient: bool
-    operands: tuple[tuple[str, ...], ...]  # the axes of those that are present
-    present: int  # bits as in native/xla_ffi.cpp
+    names: tuple[str, ...]  # of the operands that are present
+    operands: tuple[tuple[str, ...], ...]  # and their axes, by names of axes of the logits
 
     def results(self, options: Options) -> tuple[tuple[str, ...], ...]:
         logits = self.operands[0]
@@ -156,38 +166,27 @@ def _form_of(options: Options, groups: int, with_gradient: bool, given: Operands
         logits[options.axis] = "c"
     rows = [axis for axis in logits if axis != "c"]
     labels = logits if given.labels.ndim == given.logits.ndim else rows
-    axes: list[Sequence[str]] = [logits, labels]
-    present = 0
+    axes: dict[str, Sequence[str]] = {"logits": logits, "labels": labels}
     if given.weight is not None:
-        axes.append((["c"] if options.is_softmax else rows[-1:])[: given.weight.ndim - groups])
-        present |= 1
+        of_weight = ["c"] if options.is_softmax else rows[-1:]
+        axes["weight"] = of_weight[: given.weight.ndim - groups]
     if given.sample_weight is not None:
-        axes.append(rows[: given.sample_weight.ndim - groups])
-        present |= 2
+        axes["sample_weight"] = rows[: given.sample_weight.ndim - groups]
     if given.normalizer is not None:
-        axes.append([])
-        present |= 4
-    return _Form(groups, with_gradient, tuple((*grouped, *a) for a in axes), present)
+        axes["normalizer"] = []
+    by_axes = tuple((*grouped, *a) for a in axes.values())
+    return _Form(groups, with_gradient, tuple(axes), by_axes)
 
 
 def _call(options: Options, form: _Form, *operands: Any) -> tuple[Any, ...]:
-    value, *_ = form.results(options)
-    gone = tuple(k for k, axis in enumerate(form.operands[0]) if axis not in value)
-
-    def like(logits: Any) -> tuple[Any, ...]:
-        value = jnp.sum(logits, axis=gone).astype(result_dtype(logits))
-        return (value, logits) if form.with_gradient else (value,)
-
-    results = jax.eval_shape(like, operands[0])
-    # Inside a shard_map these types say along which axes the results differ, which they must.
-    if not _varying_over(operands[0]):
-        results = tuple(jax.ShapeDtypeStruct(r.shape, r.dtype) for r in results)
+    results = jax.eval_shape(partial(_alike, options, form), _plain(operands[0]))
+    present = [name in form.names for name in ("weight", "sample_weight", "normalizer")]
     name = "crossent_softmax_loss" if options.is_softmax else "crossent_sigmoid_loss"
     attributes: dict[str, Any] = {
         "groups": np.int64(form.groups),
         "axis": np.int64(options.axis),
         "reduction": np.int64(options.reduced),  # a sum, or none
-        "operands": np.int64(form.present),
+        "operands": np.int64(sum(is_there << k for k, is_there in enumerate(present))),
         "has_ignored": np.int64(options.ignore_index is not None),
         "ignored": np.int64(options.ignore_index or 0),
         "label_smoothing": np.float64(options.label_smoothing),
@@ -196,6 +195,11 @@ def _call(options: Options, form: _Form, *operands: Any) -> tuple[Any, ...]:
         "z_loss": np.float64(options.z_loss),
     }
     return tuple(jax.ffi.ffi_call(name, results)(*operands, **attributes))
+
+
+def _plain(array: Any) -> Any:
+    """Its type without a mesh and axes of a shard_map, which are no concern of a native call."""
+    return jax.ShapeDtypeStruct(array.shape, array.dtype)
 
 
 def _varying_over(array: Any) -> frozenset[str]:
@@ -230,6 +234,12 @@ def _varying(array: Any, axes: tuple[str, ...]) -> Any:
 # ---- on the rows of each device
 
 
+def _no_mesh() -> AbstractContextManager[Any]:
+    """Since JAX 0.12 a sum over a mesh of explicit axes, in a program for a part of it, fails."""
+    use_mesh: Any = getattr(jax.sharding, "use_abstract_mesh", None)
+    return nullcontext() if use_mesh is None else use_mesh(jax.sharding.AbstractMesh((), ()))
+
+
 @lru_cache(maxsize=256)
 def _partitioned(options: Options, form: _Form) -> Callable[..., Any]:
     """The call under a sharded jit: the classes whole on every device, the rows where they are."""
@@ -261,10 +271,11 @@ def _partitioned(options: Options, form: _Form) -> Callable[..., Any]:
         of_operands, of_results, over = shardings(mesh, arguments)
 
         def local(*operands: Any) -> Any:
-            value, *gradient = _call(options, form, *operands)
-            if options.reduced and over:
-                value = jax.lax.psum(value, tuple(over))
-            return value, *gradient
+            with _no_mesh():
+                value, *gradient = _call(options, form, *operands)
+                if options.reduced and over:
+                    value = jax.lax.psum(value, tuple(over))
+                return value, *gradient
 
         return mesh, local, of_results, of_operands
 
@@ -274,110 +285,155 @@ def _partitioned(options: Options, form: _Form) -> Callable[..., Any]:
     return call
 
 
-# ---- under jax.vmap
+# ---- the primitive
 
 
-@lru_cache(maxsize=256)
-def _batched(options: Options, groups: int, with_gradient: bool) -> Callable[..., Any]:
-    @custom_vmap
-    def call(given: Operands) -> Any:
-        form = _form_of(options, groups, with_gradient, given)
-        return _partitioned(options, form)(*(array for array in given if array is not None))
-
-    @call.def_vmap
-    def _(size: int, batched_arguments: Any, given: Operands) -> Any:
-        (batched,) = batched_arguments
-        spread = Operands(
-            *(
-                None if a is None else a if b else jnp.broadcast_to(a, (size, *a.shape))
-                for a, b in zip(given, batched, strict=True)
-            )
-        )
-        results = _batched(options, groups + 1, with_gradient)(spread)
-        return results, tuple(True for _ in results)
-
-    return call
+_linear_loss: Any = Primitive("crossent_linear_loss")
+_linear_loss.multiple_results = True
 
 
-# ---- with derivatives
+def _bind(options: Options, given: Operands, groups: int, with_gradient: bool) -> tuple[Any, ...]:
+    operands = [jnp.asarray(operand) for operand in given if operand is not None]
+    form = _form_of(options, groups, with_gradient, given)
+    # Here and not when it is lowered: JAX looks into the parameters for what must be told of the
+    # devices, which custom_partitioning must.
+    kernel = jax.make_jaxpr(_partitioned(options, form))(*map(_plain, operands))
+    return tuple(_linear_loss.bind(*operands, options=options, form=form, kernel=kernel))
 
 
-def _evaluate(options: Options, given: Operands, with_gradient: bool) -> tuple[Any, ...]:
-    by_kernel = _batched(options, 0, with_gradient)
-    if set(backends()) == {"cpu"}:
-        return tuple(by_kernel(given))
-    # Where a program may run elsewhere, what it runs on is known when it is lowered.
-    by_formula = partial(_by_formula, options, with_gradient)
-    return tuple(jax.lax.platform_dependent(given, cpu=by_kernel, default=by_formula))
+def _operands(form: _Form, present: Sequence[Any]) -> Operands:
+    absent: dict[str, Any] = dict.fromkeys(Operands._fields)
+    return Operands(**(absent | dict(zip(form.names, present, strict=True))))
 
 
-def _by_formula(options: Options, with_gradient: bool, given: Operands) -> tuple[Any, ...]:
-    if not with_gradient:
-        return (formula(options, given),)
-
-    def of_logits(logits: Any) -> tuple[Any, Any]:
-        losses = formula(options, given._replace(logits=logits))
-        return jnp.sum(losses), losses
-
-    gradient, value = jax.grad(of_logits, has_aux=True)(given.logits)
-    return value, gradient
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
 def loss(options: Options, given: Operands) -> Any:
     """The value, or the losses of the rows."""
-    return _evaluate(options, given, False)[0]
+    return _bind(options, given, 0, False)[0]
 
 
-@partial(loss.defjvp, symbolic_zeros=True)
-def _loss_jvp(options: Options, primals: Any, tangents: Any) -> Any:
-    (given,), (moved,) = primals, tangents
-    if not _moves(moved.logits):
-        (value,) = _on_its_mesh(given, loss(options, given))
-        return value, _moved_value(options, given, None, moved)
+def loss_and_gradient(options: Options, given: Operands) -> tuple[Any, ...]:
+    """The same, and its gradient in the logits (of each row's own loss, where there is no sum)."""
+    return _bind(options, given, 0, True)
+
+
+def _executed(*operands: Any, **parameters: Any) -> Any:
+    with jax.disable_jit(False):  # without it there would be nothing to execute
+        return jax.jit(partial(_linear_loss.bind, **parameters))(*operands)
+
+
+_linear_loss.def_impl(_executed)
+
+
+def _types(logits: Any, *_: Any, options: Options, form: _Form, **_kernel: Any) -> Any:
+    # As JAX's own functions have them: the types also tell meshes, and axes of a shard_map.
+    return jax.make_jaxpr(partial(_alike, options, form))(logits).out_avals
+
+
+_linear_loss.def_abstract_eval(_types)
+
+
+def _alike(options: Options, form: _Form, logits: Any) -> tuple[Any, ...]:
+    """What has the types of the results."""
+    value, *gradient = form.results(options)
+    gone = tuple(k for k, axis in enumerate(form.operands[0]) if axis not in value)
+    return jnp.sum(logits, axis=gone).astype(result_dtype(logits)), *(logits for _ in gradient)
+
+
+def _in_groups(of: Callable[..., Any], groups: int) -> Callable[..., Any]:
+    for _ in range(groups):
+        of = jax.vmap(of)
+    return of
+
+
+def _batched(
+    operands: Sequence[Any], axes: Sequence[Any], *, options: Options, form: _Form, **_kernel: Any
+) -> Any:
+    size = next(a.shape[axis] for a, axis in zip(operands, axes, strict=True) if axis is not None)
+    spread = [
+        jnp.broadcast_to(a, (size, *a.shape)) if axis is None else jnp.moveaxis(a, axis, 0)
+        for a, axis in zip(operands, axes, strict=True)
+    ]
+    results = _bind(options, _operands(form, spread), form.groups + 1, form.with_gradient)
+    return results, [0] * len(results)
+
+
+batching.primitive_batchers[_linear_loss] = _batched
+
+
+def _derivative(
+    operands: Sequence[Any],
+    tangents: Sequence[Any],
+    *,
+    options: Options,
+    form: _Form,
+    **_kernel: Any,
+) -> Any:
+    given = _operands(form, operands)
+    moved = _operands(form, [None if type(t) is ad.Zero else t for t in tangents])
+    rule = _gradient_moves if form.with_gradient else _loss_moves
+    return _in_groups(partial(rule, options), form.groups)(given, moved)
+
+
+ad.primitive_jvps[_linear_loss] = _derivative
+
+
+def _by_formula(*operands: Any, options: Options, form: _Form) -> tuple[Any, ...]:
+    def of_group(given: Operands) -> tuple[Any, ...]:
+        if form.with_gradient:
+            return formula_and_gradient(options, given)
+        return (formula(options, given),)
+
+    results: tuple[Any, ...] = _in_groups(of_group, form.groups)(_operands(form, operands))
+    return results
+
+
+def _lowered(context: Any, *operands: Any, options: Options, form: _Form, **_kernel: Any) -> Any:
+    by_formula = partial(_by_formula, options=options, form=form)
+    return mlir.lower_fun(by_formula)(context, *operands)
+
+
+def _lowered_on_cpu(context: Any, *operands: Any, kernel: Any, **parameters: Any) -> Any:
+    # Where only some axes of the mesh are a shard_map's, custom_partitioning knows no way.
+    axes = context.module_context.axis_context
+    manual: frozenset[str] = getattr(axes, "manual_axes", frozenset())
+    if manual and manual != set(axes.mesh.axis_names):
+        return _lowered(context, *operands, **parameters)
+    return mlir.lower_fun(jaxpr_as_fun(kernel))(context, *operands)
+
+
+mlir.register_lowering(_linear_loss, _lowered)
+mlir.register_lowering(_linear_loss, _lowered_on_cpu, platform="cpu")
+
+
+# ---- how it moves with its operands
+
+
+def _loss_moves(options: Options, given: Operands, moved: Operands) -> Any:
+    if moved.logits is None:
+        value = loss(options, given)
+        return (value,), (_moved_value(options, given, None, moved),)
     if given.logits.dtype == jnp.float16:
         # In float16 entries vanish or overflow before upstream scales them.
         given = given._replace(logits=given.logits.astype(jnp.float32))
         moved = moved._replace(logits=moved.logits.astype(jnp.float32))
-    value, gradient = _on_its_mesh(given, *loss_and_gradient(options, given))
-    return value, _moved_value(options, given, gradient, moved)
+    value, gradient = loss_and_gradient(options, given)
+    return (value,), (_moved_value(options, given, gradient, moved),)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def loss_and_gradient(options: Options, given: Operands) -> tuple[Any, Any]:
-    """The same, and its gradient in the logits (of each row's own loss, where there is no sum)."""
-    value, gradient = _evaluate(options, given, True)
-    return value, gradient
-
-
-@partial(loss_and_gradient.defjvp, symbolic_zeros=True)
-def _loss_and_gradient_jvp(options: Options, primals: Any, tangents: Any) -> Any:
-    (given,), (moved,) = primals, tangents
-    value, gradient = _on_its_mesh(given, *loss_and_gradient(options, given))
+def _gradient_moves(options: Options, given: Operands, moved: Operands) -> Any:
+    value, gradient = loss_and_gradient(options, given)
 
     def of_moving(given: Operands) -> Any:
-        return _by_formula(options, True, given)[1]
+        return formula_and_gradient(options, given)[1]
 
     by_formula = _jvp(of_moving, given, moved)
     return (value, gradient), (_moved_value(options, given, gradient, moved), by_formula)
 
 
-def _on_its_mesh(given: Operands, *results: Any) -> tuple[Any, ...]:
-    """The results with types that name the mesh of the operands.
-
-    Up to JAX 0.6 those of a foreign call do not, and JAX finds that value and tangent do not fit.
-    """
-    zero = jnp.sum(given.logits[:0])
-    mesh = jax.typeof(zero).sharding.mesh
-    return tuple(
-        r if jax.typeof(r).sharding.mesh == mesh else r + zero.astype(r.dtype) for r in results
-    )
-
-
 def _moved_value(options: Options, given: Operands, gradient: Any, moved: Operands) -> Any:
     """How the value moves: with the logits by the native gradient, with others by the formula."""
-    others = _moved_by_formula(options, given, moved._replace(logits=None))
-    if not _moves(moved.logits):
+    others = _jvp(partial(formula, options), given, moved._replace(logits=None))
+    if moved.logits is None:
         return others
     dtype = result_dtype(given.logits)
     flow = gradient.astype(dtype) * moved.logits.astype(dtype)
@@ -388,17 +444,9 @@ def _moved_value(options: Options, given: Operands, gradient: Any, moved: Operan
     return flow if others is None else flow + others
 
 
-def _moves(tangent: Any) -> bool:
-    return tangent is not None and not isinstance(tangent, SymbolicZero)
-
-
-def _moved_by_formula(options: Options, given: Operands, moved: Operands) -> Any:
-    return _jvp(partial(formula, options), given, moved)
-
-
 def _jvp(of: Callable[[Operands], Any], given: Operands, moved: Operands) -> Any:
     """The tangent of a function of the operands that move; None where none does."""
-    names = [name for name in Operands._fields[:-1] if _moves(getattr(moved, name))]
+    names = [name for name in Operands._fields[:-1] if getattr(moved, name) is not None]
     if not names:
         return None
 
