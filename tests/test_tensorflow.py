@@ -671,6 +671,39 @@ def test_xla_has_the_bits_of_numpy(loss, name, dtype, signature):
     assert_same_bits(ours[1], gradient)
 
 
+@pytest.mark.parametrize("way", ["mask", "branch", "unique", "partition"])
+def test_a_batch_as_long_as_its_data_has_it(way):
+    """XLA's foreign calls get no array whose length the data has."""
+    kept = tf.constant(Y > 1)
+
+    def chosen(x):
+        if way == "unique":
+            rows = tf.unique(tf.constant(Y)).y
+            return tf.gather(x, rows), rows
+        if way == "partition":
+            halves = tf.cast(kept, tf.int32)
+            return [tf.dynamic_partition(part, halves, 2)[1] for part in (x, tf.constant(Y))]
+        return tf.boolean_mask(x, kept), tf.boolean_mask(tf.constant(Y), kept)
+
+    def loss(x):
+        logits, labels = chosen(x)
+        if way == "branch":
+            there = tf.size(labels) > 0
+            of_kept = lambda: xe.softmax_cross_entropy(labels=labels, logits=logits)  # noqa: E731
+            return tf.cond(there, of_kept, lambda: tf.reduce_sum(logits))
+        return xe.softmax_cross_entropy(labels=labels, logits=logits)
+
+    def both(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = loss(x)
+        return value, tf.convert_to_tensor(tape.gradient(value, x))
+
+    x = tf.constant(X)
+    for ours, expected in zip(tf.function(both, jit_compile=True)(x), both(x), strict=True):
+        assert_close(ours, expected, 1e-6)
+
+
 @xla_native
 @pytest.mark.parametrize(("loss", "name"), [CALLS[0], CALLS[3], CALLS[-4]])
 def test_xla_differentiates_in_everything_twice(loss, name):

@@ -192,7 +192,9 @@ def _fused(
         lists = [[] if w is None else [_weight(w)] for w in weights]
         lists[2] = [w if w.dtype in _WIDE else tf.cast(w, tf.float64) for w in lists[2]]
         if not eager:
-            if (in_xla() and not xla_calls) or os.environ.get("CROSSENT_CHECK") == "1":
+            if os.environ.get("CROSSENT_CHECK") == "1":
+                return None
+            if in_xla() and not (xla_calls and all(map(_has_length, (x, z)))):
                 return None
             rows = _rows_of_node(x, z, options.get("axis"), ignore_index, lists)
         options |= {
@@ -274,6 +276,30 @@ def _gradient_in_xla(of: "_Node", upstream: Any, computed: list[Any]) -> Any:
         return found, derivatives
 
     return tf.custom_gradient(gradient)(upstream, *of.arrays.values())
+
+
+# Their results are as long as the data has it. XLA fills them up and counts; a foreign call it
+# gives no such array.
+_OF_LENGTHS_IN_DATA = {"DynamicPartition", "Unique", "UniqueV2", "Where"}
+
+
+def _has_length(tensor: Any) -> bool:
+    """Whether XLA knows a tensor's length when it compiles, as far as this graph can tell."""
+    if tensor.shape.is_fully_defined():
+        return True
+    seen, waiting = set(), [tensor]
+    while waiting:
+        tensor = waiting.pop()
+        if isinstance(tensor, tf_ops.EagerTensor) or tensor.op in seen:
+            continue
+        seen.add(tensor.op)
+        if tensor.op.type in _OF_LENGTHS_IN_DATA:
+            return False
+        waiting += tensor.op.inputs
+        if tensor.op.type == "Placeholder":  # a branch's, of the graph around it
+            captured = getattr(tensor.graph, "captures", ())
+            waiting += [outer for outer, inner in captured if inner is tensor]
+    return True
 
 
 def _tensor(value: Any) -> Any:
