@@ -19,6 +19,7 @@ makes its row NaN.
 
 import math
 import os
+from itertools import count
 from typing import Any
 
 import torch
@@ -189,7 +190,7 @@ class _FusedLoss(torch.autograd.Function):
         tensors, ctx.normalizer, ctx.options, result, gradient = computed
         # The gradient too, so that checkpointing can drop it and offloading can move it.
         ctx.save_for_backward(*tensors, gradient)
-        ctx.is_fresh = gradient is not None
+        ctx.uses = count()  # a flag could be read by two threads before one of them sets it
         ctx.is_inplace = gradient is logits
         return result
 
@@ -205,8 +206,7 @@ class _FusedLoss(torch.autograd.Function):
             return _differentiable_gradient(tensors, ctx.normalizer, ctx.options, upstream), None
         # Given away once; whoever got it may write to it, and a second backward computes anew. So
         # nobody else sees it yet, and with another upstream it is computed again where it is.
-        into = gradient.data if ctx.is_fresh else None
-        ctx.is_fresh = False
+        into = gradient.data if gradient is not None and next(ctx.uses) == 0 else None
         if into is not None and upstream.item() == 1:
             return into, None
         gradient = _gradient(tensors, ctx.normalizer, ctx.options, upstream, into)
@@ -224,12 +224,11 @@ _apply: Any = super(torch.autograd.Function, _FusedLoss).apply
 
 def _written_over(ctx: Any, gradient: Any, upstream: Any) -> Any:
     """The gradient that the logits have become: there is no other, and no way back to them."""
-    if not ctx.is_fresh or _C.is_grad_enabled():
+    if _C.is_grad_enabled() or next(ctx.uses) > 0:
         raise ArgumentError(
             "inplace must be False where backward runs twice or is itself differentiated; got "
             "logits that are overwritten. Leave inplace away."
         )
-    ctx.is_fresh = False
     gradient, by = gradient.data, upstream.item()
     if by == 1:
         return gradient
@@ -675,7 +674,7 @@ class _OperatorLoss(torch.autograd.Function):
         ctx.save_for_backward(*arguments[:5])
         ctx.options = arguments[5:]
         # torch.compile differentiates what it records; whoever else records it cannot later.
-        if torch.compiler.is_compiling() and not _is_exporting():
+        if is_traced() and not _is_exporting():
             return torch.ops.crossent.linear_loss_value(*arguments)
         with _C._AutoDispatchBelowAutograd():
             return torch.ops.crossent.linear_loss(*arguments)
