@@ -4,6 +4,7 @@ import copy
 import pickle
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -12,15 +13,21 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call, grad, hessian, jacrev, jvp, vmap
 from torch.library import opcheck
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 import crossent as xe
 import crossent.torch
 from crossent import _torch_native
 
-# PyTorch's own modules, where they are imported late, use what PyTorch itself deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+# PyTorch's own modules, where they are imported late, use what PyTorch itself deprecates; and from
+# 2.15 on it hides a warning of its own that is an error here before it can.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*torch.jit"),
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf"),
+]
 
 ROWS, CLASSES = 6, 5
+PYTORCH = tuple(map(int, torch.__version__.split(".")[:2]))
 
 
 def data(dtype=torch.float64, seed=0):
@@ -254,9 +261,7 @@ def test_a_changed_label_is_noticed_and_changed_logits_are_fine():
 def test_checkpointing(use_reentrant):
     logits, labels = data()
     logits.requires_grad_()
-    torch.utils.checkpoint.checkpoint(
-        softmax, logits, labels, use_reentrant=use_reentrant
-    ).backward()
+    checkpoint(softmax, logits, labels, use_reentrant=use_reentrant).backward()
     assert_same(logits.grad, gradient_of(softmax, logits, labels)[1], 0)
 
 
@@ -624,7 +629,8 @@ def test_compiled_graph_holds_the_native_operator(compiled):
 
 def test_compiled_says_what_does_not_fit(compiled):
     logits, labels = data()
-    with pytest.raises(Exception, match="labels must have"):
+    words = "labels must have" if PYTORCH >= (2, 9) else "[Ee]xception"  # PyTorch's own words
+    with pytest.raises(Exception, match=words):
         compiled(softmax)(logits, labels[:3])
 
 
@@ -895,6 +901,8 @@ def test_importing_crossent_imports_no_torch():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_tensors_are_read_without_an_exchange_too(monkeypatch, dtype, axis):
     """PyTorch before 2.10 has none."""
+    if PYTORCH < (2, 10):
+        pytest.skip("there is no exchange to compare with")
     assert _torch_native._EXCHANGE is not None
     logits, labels = torch.randn(CLASSES, CLASSES, 2).to(dtype).unbind(-1)
     each = torch.rand(CLASSES)
@@ -1008,6 +1016,7 @@ def test_derivatives_of_an_exported_program():
         assert_same(ours, expected)
 
 
+@pytest.mark.skipif(PYTORCH < (2, 10), reason="all that is compiled counts as exported there")
 def test_a_compiled_program_without_gradient_calls_the_bare_operator(compiled):
     graphs, keep = recorder()
     logits, labels = data()
@@ -1050,7 +1059,14 @@ def test_all_losses_follow_the_number_of_threads():
         torch.set_num_threads(before)
 
 
-def test_ranks_that_no_loss_has():
+@pytest.fixture(params=["exchange", "places"])
+def reading(request, monkeypatch):
+    """How the native call reads tensors: PyTorch before 2.10 has no exchange."""
+    if request.param == "places":
+        monkeypatch.setattr(_torch_native, "_EXCHANGE", None)
+
+
+def test_ranks_that_no_loss_has(reading):
     with pytest.raises(xe.ShapeError, match="must have a class axis"):
         xe.softmax_cross_entropy(labels=torch.tensor(0), logits=torch.tensor(1.0))
     with pytest.raises(xe.ShapeError, match="labels must have shape"):
@@ -1129,9 +1145,10 @@ def test_a_decomposed_program_keeps_its_gradient():
         def __init__(self):
             super().__init__()
             self.bias = torch.nn.Parameter(torch.zeros(3))
+            self.register_buffer("labels", y)
 
         def forward(self, x):
-            return xe.softmax_cross_entropy(labels=y, logits=x + self.bias)
+            return xe.softmax_cross_entropy(labels=self.labels, logits=x + self.bias)
 
     model = Model()
     model(x).backward()
@@ -1344,7 +1361,7 @@ def test_a_parameter_among_the_options_of_a_module_is_one():
     copy.deepcopy(module.half())
 
 
-def test_errors_of_unusual_arguments():
+def test_errors_of_unusual_arguments(reading):
     logits, labels = data(torch.float32)
     for axis in (-1.0, np.float64(-1), torch.tensor(-1)):
         with pytest.raises(xe.OptionError, match="axis must"):
@@ -1359,7 +1376,8 @@ def test_errors_of_unusual_arguments():
     for shape in ((1, 1), (1, 1, 1)):
         with pytest.raises(xe.ShapeError, match="pos_weight must"):
             xe.sigmoid_cross_entropy(labels=logits * 0, logits=logits, pos_weight=torch.ones(shape))
-    with pytest.warns(UserWarning, match="prototype"):
+    with warnings.catch_warnings():  # of a prototype, once in a process
+        warnings.simplefilter("ignore")
         nested = torch.nested.nested_tensor([logits[0], logits[1]])
     with pytest.raises(xe.DTypeError, match="logits must be a dense tensor"):
         softmax(nested, labels[:2])

@@ -128,4 +128,6 @@ class Formula:
         return self.where(finite, self.widen(1.0), self.nan)
 
     def _options(self, logits: Any, options: RowOptions) -> RowOptions:
-        return options._replace(compensate=self.as_wide(logits))
+        # Not _replace, which the compiler of PyTorch before 2.9 does not follow.
+        softcap, temperature, with_mean, _ = options
+        return RowOptions(softcap, temperature, with_mean, compensate=self.as_wide(logits))

@@ -57,6 +57,8 @@ _IS_CHECKED = os.environ.get("CROSSENT_CHECK") == "1"
 # How the call reads tensors; None in PyTorch before 2.10: there it gets their places.
 _EXCHANGE = native.core and native.core.tensor_exchange(torch.Tensor)
 
+_MOST_AXES = 32  # of the native core, which leaves out others by itself where it reads tensors
+
 # PyTorch before 2.7 does not tell: there all that is compiled can be differentiated later.
 _is_exporting: Any = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
@@ -308,7 +310,7 @@ def _call(
             upstream, rows = 1.0, upstream
     arrays: tuple[Any, ...] = (*tensors, rows, value, losses, gradient)
     if _EXCHANGE is None:
-        if not all(array is None or is_plain(array) for array in arrays):
+        if not all(array is None or _has_place(array) for array in arrays):
             return False
         arrays = tuple(None if array is None else _place(array) for array in arrays)
     threads = torch.get_num_threads()
@@ -316,6 +318,10 @@ def _call(
         _EXCHANGE, *arrays, *options, normalizer, upstream, invalid_is_nan, threads
     )
     return answer is not None
+
+
+def _has_place(tensor: Any) -> bool:
+    return is_plain(tensor) and not tensor.is_nested and tensor.ndim <= _MOST_AXES
 
 
 def _place(tensor: Any) -> tuple[int, int, Any, Any]:

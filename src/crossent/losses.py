@@ -723,7 +723,10 @@ def softmax_target(
     labels = library.as_array("labels", labels)
     target = _softmax_target(library, labels, shape, axis, class_weight, ignore_index)
     check_probabilities(library, kind, scores, axis, target.kept)
-    return target._replace(poison=_told(library, labels, scores, axis, target.poison))
+    # Not _replace, which the compiler of PyTorch before 2.9 does not follow.
+    of_labels, is_ids, kept, weights, poison = target
+    poison = _told(library, labels, scores, axis, poison)
+    return _Target(of_labels, is_ids, kept, weights, poison)
 
 
 def _told(library: Any, labels: Any, scores: Any, axis: int | None, poison: Any) -> Any:
