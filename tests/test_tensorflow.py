@@ -1408,7 +1408,7 @@ def test_a_dtype_that_tensorflow_lacks():
 def test_arrays_with_masked_entries(name):
     arrays = {"labels": Y, "sample_weight": np.ones(6), "logits": tf.constant(X)}
     mask = [0, 0, 0, 1, 1, 1]
-    with pytest.raises(xe.DTypeError, match=f"{name} must be a plain array; got one with masked"):
+    with pytest.raises(xe.DTypeError, match=f"{name} must be a plain array; got one with 3 masked"):
         xe.softmax_cross_entropy(**{**arrays, name: np.ma.array(arrays[name], mask=mask)})
     unmasked = np.ma.array(arrays[name], mask=False)
     value = xe.softmax_cross_entropy(**{**arrays, name: unmasked})

@@ -31,6 +31,23 @@ EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float
 Shape = tuple[Any, ...]  # TensorFlow's graphs have None where a length is not known yet
 
 
+def plain_array(name: str, value: Any) -> Any:
+    """Numbers, lists of them and NumPy's arrays as one array, without masks."""
+    masked = np.ma.getmaskarray(value).sum() if isinstance(value, np.ma.MaskedArray) else 0
+    if masked:
+        raise DTypeError(
+            f"{name} must be a plain array; got one with {masked} masked entries. "
+            "Leave those rows out, or fill them: ignore_index skips labels, sample_weight 0 rows."
+        )
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise ShapeError(
+            f"{name} must be rectangular; got rows of different lengths. Pad them, or pass one "
+            "row at a time."
+        ) from None
+
+
 def one_of(*, logits: Any, probs: Any, log_probs: Any) -> tuple[str, Any]:
     """The one argument of logits, probs and log_probs that is given."""
     if probs is None and log_probs is None and logits is not None:

@@ -24,7 +24,6 @@ from crossent._jax_formula import has_float64
 from crossent._jax_formula import namespace as namespace
 from crossent._jax_formula import result_dtype as result_dtype
 from crossent._jax_native import Operands, Options
-from crossent.errors import DTypeError, ShapeError
 
 takes_numpy = True
 
@@ -47,18 +46,7 @@ def as_array(name: str, value: Any) -> Any:
     # A Variable, whose gradient NumPy would lose.
     if type(value).__module__.partition(".")[0] == "keras":
         return as_array(name, value.value)
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise DTypeError(
-            f"{name} must be a plain array; got one with masked entries. Leave those rows out, or "
-            "fill them: ignore_index skips labels, sample_weight 0 rows."
-        )
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        raise ShapeError(
-            f"{name} must be rectangular; got rows of different lengths. Pad them, or pass one "
-            "row at a time."
-        ) from None
+    array = _checks.plain_array(name, value)
     _checks.numeric(name, dtype_name(array), array.shape)
     return array
 

@@ -174,19 +174,7 @@ def as_array(name: str, value: Any) -> Any:
     """The argument as an array of its own dtype; lists of numbers by NumPy's rules."""
     if is_traced(value):
         return value
-    masked = np.ma.getmaskarray(value).sum() if isinstance(value, np.ma.MaskedArray) else 0
-    if masked:
-        raise DTypeError(
-            f"{name} must be a plain array; got one with {masked} masked entries. "
-            "Leave those rows out, or fill them: ignore_index skips labels, sample_weight 0 rows."
-        )
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        raise ShapeError(
-            f"{name} must be rectangular; got rows of different lengths. Pad them, or pass one "
-            "row at a time."
-        ) from None
+    array = _checks.plain_array(name, value)
     # ">f8" is not equal to np.float64, and would count as something narrower.
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from crossent import _checks, _tensorflow_native
@@ -71,18 +70,7 @@ def as_array(name: str, value: Any) -> Any:
         )
     if isinstance(value, (list, tuple)) and any(is_own(part) for part in value):
         return tf.stack([as_array(name, part) for part in value])
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise DTypeError(
-            f"{name} must be a plain array; got one with masked entries. Leave those rows out, or "
-            "fill them: ignore_index skips labels, sample_weight 0 rows."
-        )
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        raise ShapeError(
-            f"{name} must be rectangular; got rows of different lengths. Pad them, or pass one "
-            "row at a time."
-        ) from None
+    array = _checks.plain_array(name, value)
     _checks.numeric(name, str(array.dtype.name), array.shape)
     return tf.convert_to_tensor(array)
 

@@ -16,7 +16,7 @@ from crossent._torch_native import fused_sigmoid_loss as fused_sigmoid_loss
 from crossent._torch_native import fused_softmax_loss as fused_softmax_loss
 from crossent._torch_native import is_plain, is_traced, is_watched
 from crossent._torch_native import namespace as namespace
-from crossent.errors import ArgumentError, DTypeError, ShapeError
+from crossent.errors import ArgumentError, DTypeError
 
 takes_numpy = False
 
@@ -58,12 +58,7 @@ def as_array(name: str, value: Any) -> Any:
     if type(value).__module__.partition(".")[0] == "keras":
         return as_array(name, value.value)
     try:
-        array = np.asarray(value)
-    except ValueError:
-        raise ShapeError(
-            f"{name} must be rectangular; got rows of different lengths. Pad them, or pass one "
-            "row at a time."
-        ) from None
+        array = _checks.plain_array(name, value)
     except (TypeError, RuntimeError) as error:  # tensors that NumPy does not know
         raise DTypeError(
             f"{name} must be a tensor or numbers; got a {type(value).__name__} that NumPy does not "
