@@ -35,8 +35,124 @@ CONTRACT = "test_contract.py"
 AUDIT = "test_audit.py test_audit_task.py test_audit_bits.py"
 RULES = "test_rules.py test_rule_thresholds.py"
 EXACT_SUM = "test_exact_sum.py"  # compiles the source that it tests
+DOORS = ("_torch_native.py", "_jax_native.py", "_jax_formula.py", "_tensorflow_native.py")
 
 FAULTS = [
+    # ---- the doors of the libraries
+    Fault(
+        "_jax_native.py",
+        "value = jax.lax.psum(value, tuple(over))",
+        "pass",
+        "test_jax.py::test_sharded_jit_calls_on_every_device_and_gathers_no_logits",
+    ),
+    Fault(
+        "_jax_native.py",
+        "if size % math.prod(mesh.shape[name] for name in names):",
+        "if False:",
+        "test_jax.py::test_rows_that_devices_do_not_have_as_many_of",
+    ),
+    Fault(
+        "_jax_native.py",
+        "if given.logits.dtype == jnp.float16:",
+        "if False:",
+        "test_jax.py",
+    ),
+    Fault(
+        "_jax_native.py",
+        "if manual and manual != set(axes.mesh.axis_names):",
+        "if False:",
+        "test_jax.py::test_a_shard_map_of_some_axes",
+    ),
+    Fault(
+        "_jax_native.py",
+        'mlir.register_lowering(_linear_loss, _lowered_on_cpu, platform="cpu")',
+        "mlir.register_lowering(_linear_loss, _lowered_on_cpu)",
+        "test_jax.py::test_a_program_for_another_platform_holds_the_formula",
+    ),
+    Fault(
+        "_jax_native.py",
+        "return flow if others is None else flow + others",
+        "return flow",
+        "test_jax.py::test_logits_and_weights_at_once",
+    ),
+    Fault(
+        "_jax_native.py",
+        "return _in_groups(partial(rule, options), form.groups)(given, moved)",
+        "return rule(options, given, moved)",
+        "test_jax.py::test_second_derivatives_through_control_flow",
+    ),
+    Fault(
+        "_jax_native.py",
+        "with jax.disable_jit(False):",
+        "if True:",
+        "test_jax.py::test_without_jit",
+    ),
+    Fault(
+        "_jax_formula.py",
+        'return {"out_sharding": sharding} if is_explicit else {}',
+        "return {}",
+        "test_jax.py::test_a_mesh_of_explicit_axes",
+    ),
+    Fault(
+        "_tensorflow_native.py",
+        "if tensor.op.type in _OF_LENGTHS_IN_DATA:",
+        "if False:",
+        "test_tensorflow.py::test_a_batch_as_long_as_its_data_has_it",
+    ),
+    Fault(
+        "_tensorflow_native.py",
+        "waiting += [outer for outer, inner in captured if inner is tensor]",
+        "pass",
+        "test_tensorflow.py::test_a_batch_as_long_as_its_data_has_it",
+    ),
+    Fault(
+        "_tensorflow_native.py",
+        'saves = reduction != "none" and x.dtype != tf.float16',
+        'saves = reduction != "none"',
+        "test_tensorflow.py::test_xla_has_the_bits_of_numpy",
+    ),
+    Fault(
+        "_tensorflow_native.py",
+        '"invalid_is_nan": not eager,',
+        '"invalid_is_nan": False,',
+        "test_tensorflow.py::test_invalid_labels_are_nan_rows_in_a_function",
+    ),
+    Fault(
+        "_torch_native.py",
+        "into = gradient.data if gradient is not None and next(ctx.uses) == 0 else None",
+        "into = None if gradient is None else gradient.data",
+        "test_torch.py::test_backward_twice_with_other_upstreams",
+    ),
+    Fault(
+        "_torch_native.py",
+        "    if _C.is_grad_enabled() or next(ctx.uses) > 0:",
+        "    if _C.is_grad_enabled():",
+        "test_torch.py",
+    ),
+    Fault(
+        "_torch_native.py",
+        "        return None\n    if not _fits(logits",
+        "        pass\n    if not _fits(logits",
+        "test_torch.py::test_forward_mode_inside_a_compiled_program_without_gradients",
+    ),
+    Fault(
+        "_torch_native.py",
+        "torch.autograd.graph.increment_version(logits)",
+        "pass",
+        "test_torch.py",
+    ),
+    Fault(
+        "_torch_native.py",
+        "if tensor is not None and (type(tensor) not in _PLAIN_TYPES or tensor.is_neg()):",
+        "if tensor is not None and type(tensor) not in _PLAIN_TYPES:",
+        "test_torch.py::test_tensors_with_the_negative_bit",
+    ),
+    Fault(
+        "_torch_native.py",
+        "return is_plain(tensor) and not tensor.is_nested and tensor.ndim <= _MOST_AXES",
+        "return is_plain(tensor) and tensor.ndim <= _MOST_AXES",
+        "test_torch.py::test_errors_of_unusual_arguments",
+    ),
     # ---- the formula
     Fault(
         "_row_stats.py",
@@ -602,14 +718,15 @@ class Core:
             try:
                 if not self.kernels:
                     self.start()
-                changed = {self.changed, fault.file if fault else ""} - {""}
+                source = fault.file if fault and fault.file.startswith("native/") else ""
+                changed = {self.changed, source} - {""}
                 for file in changed:
                     text = (directory / file).read_text()
                     (self.source / file).write_text(text)
-                self.changed = fault.file if fault else ""
+                self.changed = source
                 self.compile(changed)
-                (library,) = self.build.glob("_native*.so")
-                shutil.copy(library, directory / "src/crossent")
+                for library in self.build.glob("_*.so"):
+                    shutil.copy(library, directory / "src/crossent")
             except subprocess.CalledProcessError as error:
                 return f"the native core does not build: {error.stderr[-300:]}"
         return ""
@@ -666,8 +783,9 @@ def judge(fault: Fault | None, tests: str, core: Core | None) -> tuple[bool, str
 
 
 def needs_core(fault: Fault) -> bool:
-    """Faults in Python are looked for without a native core, where the formula runs."""
-    return fault.file.startswith("native/") and fault.tests != EXACT_SUM
+    """Other faults in Python are looked for without a native core, where the formula runs."""
+    of_core = fault.file.startswith("native/") or fault.file in DOORS
+    return of_core and fault.tests != EXACT_SUM
 
 
 def chosen(words: list[str]) -> list[Fault]:

@@ -688,8 +688,11 @@ def test_a_batch_as_long_as_its_data_has_it(way):
     def loss(x):
         logits, labels = chosen(x)
         if way == "branch":
-            there = tf.size(labels) > 0
-            of_kept = lambda: xe.softmax_cross_entropy(labels=labels, logits=logits)  # noqa: E731
+            there = tf.reduce_sum(x) < 1e9
+
+            def of_kept():
+                return xe.softmax_cross_entropy(labels=labels + 0, logits=2 * logits)
+
             return tf.cond(there, of_kept, lambda: tf.reduce_sum(logits))
         return xe.softmax_cross_entropy(labels=labels, logits=logits)
 

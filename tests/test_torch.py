@@ -1073,11 +1073,23 @@ def test_ranks_that_no_loss_has(reading):
         xe.softmax_cross_entropy(labels=torch.zeros([1] * 40).long(), logits=torch.zeros(1, 3))
 
 
-def test_weights_with_the_negative_bit():
+def test_forward_mode_inside_a_compiled_program_without_gradients(compiled):
+    """The bare operator, which such a program would call, knows of no tangent."""
+    x, y = data()
+
+    def derivative(x, direction):
+        return jvp(lambda x: softmax(x, y), (x,), (direction,))[1]
+
+    with torch.no_grad():
+        assert_same(compiled(derivative)(x, x.cos()), derivative(x, x.cos()))
+
+
+def test_tensors_with_the_negative_bit(reading):
     weight = torch.imag(torch.tensor([1 - 2j, 1 - 1j]).conj())
     x, y = torch.randn(2, 3), torch.tensor([0, 1])
-    one = xe.softmax_cross_entropy(labels=y, logits=x, sample_weight=weight)
-    assert one == xe.softmax_cross_entropy(labels=y, logits=x, sample_weight=[2.0, 1.0])
+    one = softmax(x, y, sample_weight=weight, reduction="sum")
+    assert one == softmax(x, y, sample_weight=[2.0, 1.0], reduction="sum")
+    assert softmax(torch.imag(torch.complex(x, -x).conj()), y) == softmax(x, y)
 
 
 def test_lists_go_to_the_device_of_the_tensors():
