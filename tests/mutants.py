@@ -725,7 +725,8 @@ class Core:
                     (self.source / file).write_text(text)
                 self.changed = source
                 self.compile(changed)
-                for library in self.build.glob("_*.so"):
+                for name in ("_native", "_tensorflow_op"):
+                    (library,) = self.build.glob(f"{name}*.so")
                     shutil.copy(library, directory / "src/crossent")
             except subprocess.CalledProcessError as error:
                 return f"the native core does not build: {error.stderr[-300:]}"

@@ -22,7 +22,8 @@ from crossent import _torch_native
 # PyTorch's own modules, where they are imported late, use what PyTorch itself deprecates; and from
 # 2.15 on it hides a warning of its own that is an error here before it can.
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*torch.jit"),
+    pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning"),
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf"),
 ]
 

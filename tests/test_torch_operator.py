@@ -242,5 +242,7 @@ print([line for line in torch._C._dispatch_dump("crossent::linear_loss").splitli
 def test_kernels_in_python_where_pytorch_has_no_such_interface():
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    # Before 2.9 PyTorch does not tell where; kernels in C++ are listed as "crossent:0".
+    assert "_torch_native.py" in done.stdout or PYTORCH < (2, 9)
     assert "CPU:" in done.stdout
-    assert "crossent:0" not in done.stdout  # as kernels in C++ are listed
+    assert "crossent:0" not in done.stdout

@@ -180,7 +180,7 @@ def _form_of(options: Options, groups: int, with_gradient: bool, given: Operands
 
 def _call(options: Options, form: _Form, *operands: Any) -> tuple[Any, ...]:
     results = jax.eval_shape(partial(_alike, options, form), _plain(operands[0]))
-    present = [name in form.names for name in ("weight", "sample_weight", "normalizer")]
+    present = [name in form.names for name in Operands._fields[2:]]  # bits as in xla_ffi.cpp
     name = "crossent_softmax_loss" if options.is_softmax else "crossent_sigmoid_loss"
     attributes: dict[str, Any] = {
         "groups": np.int64(form.groups),
